@@ -1,0 +1,5 @@
+"""`python -m orchestrator`: the same as the `orchestrate` command."""
+
+from orchestrator.cli.main import main
+
+main()

@@ -1,0 +1,30 @@
+"""What `agent.pyz` does when it is run: `agent`, `rank` or `deepspeed-launch`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str]) -> int:
+    """Dispatch on the first word; each branch imports only what it needs, as ranks start by the hundred."""
+    if argv[0] == "rank":
+        from .rank import main as run_rank  # noqa: PLC0415
+
+        return run_rank(argv[1:])
+    if argv[0] == "deepspeed-launch":
+        from .deepspeed_launch import main as run_deepspeed  # noqa: PLC0415
+
+        return run_deepspeed(argv[1:])
+    if argv[0] == "agent":
+        return _agent(*argv[1:])
+    print(f"agent.pyz: no such command {argv[0]!r}", file=sys.stderr)
+    return 2
+
+
+def _agent(run_dir: str, attempt_dir: str, host_name: str) -> int:
+    from . import keeper  # noqa: PLC0415
+    from .main import load, main as run_agent  # noqa: PLC0415
+
+    config, host, _ = load(run_dir, attempt_dir, host_name)
+    mark = f"{config['run_id']}/{config['attempt']}/{host['index']}"
+    return keeper.keep(mark, lambda alive: run_agent(run_dir, attempt_dir, host_name, alive))

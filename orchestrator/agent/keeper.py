@@ -1,0 +1,62 @@
+"""The keeper: the process `node.sh` becomes. It ends the run on this host if the agent is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Callable
+
+from . import processes
+
+AGENT_DIED = 70  # EX_SOFTWARE of sysexits.h: tells the supervisor that no agent is left on the host
+
+
+def keep(mark: str, agent: Callable[[int], int]) -> int:
+    """Run `agent` in a child and return its exit code; if it is killed, end the run's processes first.
+
+    Args:
+        mark: the value of processes.MARK that the run's processes on this host carry.
+        agent: gets a file descriptor that reads end-of-file when the keeper is gone.
+    """
+    processes.become_subreaper()
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # a closed terminal or connection harms nothing
+    alive, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        _run_agent(agent, alive)
+    os.close(alive)
+    signal.signal(signal.SIGTERM, lambda *_: processes.send_to(child, signal.SIGTERM))
+    status = _wait_for(child)
+    if not os.WIFSIGNALED(status):
+        return os.WEXITSTATUS(status)
+    left = processes.kill_all(mark, (os.getpid(),), (), seconds=10)
+    _say(f"the agent was killed by signal {os.WTERMSIG(status)}; its ranks were ended ({len(left)} left)")
+    return AGENT_DIED
+
+
+def _run_agent(agent: Callable[[int], int], alive: int) -> None:
+    code = 1
+    try:
+        code = agent(alive)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait_for(child: int) -> int:
+    """Wait for the agent, reaping orphans that came to us meanwhile; return its wait status."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return status
+
+
+def _say(text: str) -> None:
+    try:
+        print(f"orchestrate: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # the connection that carried our output is gone

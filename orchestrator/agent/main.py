@@ -1,0 +1,230 @@
+"""The agent's loop: one thread, woken by the supervisor, by ranks, by signals, and by a short clock."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from . import checks, network, processes
+from .channel import Channel
+from .launch import Launch
+from .logship import LogShip
+from .ranks import Ranks
+
+_TICK = 0.05  # seconds
+LEASE_RAN_OUT = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Agent:
+    """Everything the run does on this host, from the first word of the supervisor to its release.
+
+    Args:
+        config: `control.json`, written by the supervisor (see orchestrator.supervisor.control).
+        host: this host's entry in it: name, file_name, index, devices.
+        alive: reads end-of-file when our keeper is gone.
+        shared: the run directory is the supervisor's own, so logs need no sending.
+    """
+
+    def __init__(self, config: dict[str, Any], host: dict[str, Any], alive: int, *, shared: bool) -> None:
+        self.config = config
+        self.host = host
+        self.selector = selectors.DefaultSelector()
+        self.channel = Channel(self.selector, config, host["name"])
+        self.ranks = Ranks(config["errors"])
+        self.launch = Launch(config, host, self.ranks)
+        self.ship = None if shared else LogShip(config["logs"], host["file_name"])
+        self.holding: socket.socket | None = None  # the master port, until the ranks take it
+        self.keeper = alive
+        self.announced = False
+        self.released = False
+        self.exit_code = 0
+        self.said_drained = False
+        self.fault = ""
+
+    def run(self) -> int:
+        """Serve the supervisor until it releases this host, or the lease runs out."""
+        wakeup, waker = socket.socketpair()
+        for end in (wakeup, waker):
+            end.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._give_up("the host sent SIGTERM to its agent"))
+        self.selector.register(wakeup, selectors.EVENT_READ, lambda _: wakeup.recv(4096))
+        self.selector.register(self.ranks.socket, selectors.EVENT_READ, lambda _: None)
+        self.selector.register(self.keeper, selectors.EVENT_READ, self._on_keeper_gone)
+        self.launch.log(f"agent {os.getpid()} on {socket.gethostname()}, run {self.config['run_id']}")
+        try:
+            while not self.released:
+                self._turn()
+        finally:
+            self.launch.end_now()
+            self.ranks.close()
+        return self.exit_code
+
+    def _turn(self) -> None:
+        for key, mask in self.selector.select(_TICK):
+            key.data(mask)
+        for message in self.channel.receive():
+            self._obey(message)
+        self._report()
+        self.launch.tick()
+        self._report_end()
+        self._send_logs()
+        self._check_lease()
+        self.channel.tick()
+        if not self.channel.ready:
+            self.announced = False
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        """Do what the supervisor says; every order may come again after a reconnection."""
+        order = message["t"]
+        if order == "welcome":
+            self._announce(message)
+        elif order == "ping":
+            self.channel.send({"t": "pong", "sent": message["sent"], "now": time.time()})
+        elif order == "probe":
+            self.channel.send(self._probe(message))
+        elif order == "start":
+            self._start(message)
+        elif order == "stop":
+            self._stop(message["reason"], message["grace"])
+        elif order == "kept" and self.ship:
+            self.ship.acknowledge(message)
+        elif order == "release":
+            self.released = True
+
+    def _announce(self, message: dict[str, Any]) -> None:
+        """Say who we are and everything that has happened so far."""
+        if self.ship:
+            self.ship.resume(message["have"])
+        started = self.launch.started
+        self.announced = True
+        self.said_drained = False
+        self.channel.send(
+            {
+                "t": "ready",
+                "pid": os.getpid(),
+                "keeper": os.getppid(),
+                "hostname": socket.gethostname(),
+                "python": sys.version.split()[0],
+                "gpus": checks.count_gpus(),
+                "addresses": self._addresses(),
+                "problems": [] if started else checks.problems(self.config, self.host["devices"]),
+                "port": self._hold_port() if not started and self.host["index"] == 0 else None,
+                "ranks": list(self.ranks.records.values()),
+                "launcher": self.launch.exit_code,
+                "started": started,
+                "ended": self.launch.ended,
+                "shared": self.ship is None,
+            }
+        )
+        if self.fault:
+            self.channel.send({"t": "fault", "text": self.fault})
+
+    def _addresses(self) -> list[tuple[str, str]]:
+        """Return this host's addresses and their interfaces, the one the submit host reached it by first."""
+        reached = os.environ.get("SSH_CONNECTION", "").split()[2:3] or [self.channel.own_address]
+        known = network.addresses()
+        return sorted(known.items(), key=lambda pair: pair[0] not in reached)
+
+    def _hold_port(self) -> int | str:
+        """Take the master port here, where it must be free; return it, or why it cannot be had."""
+        if self.holding is None:
+            port = self.config["master_port"]
+            try:
+                self.holding = network.listen(port or 0)
+            except OSError as error:
+                return f"train.master_port {port} is not free here: {error.strerror}; leave it out"
+        return int(self.holding.getsockname()[1])
+
+    def _probe(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Try the master's addresses in order; tell the first that answers and our way to it."""
+        failures = []
+        for address in message["addresses"]:
+            try:
+                _, interface = network.interface_towards(address, message["port"], message["timeout"])
+            except OSError as error:
+                failures.append(f"{address}: {error.strerror or error}")
+                continue
+            return {"t": "route", "address": address, "interface": interface}
+        return {"t": "route", "address": None, "failures": failures}
+
+    def _start(self, message: dict[str, Any]) -> None:
+        if self.holding is not None:
+            self.holding.close()
+            self.holding = None
+        self.launch.start(message)
+        self.channel.send({"t": "started", "time": time.time()})
+
+    def _stop(self, reason: str, grace: float | None = None) -> None:
+        self.launch.stop(reason, self.config["grace"] if grace is None else grace)
+
+    def _report(self) -> None:
+        """Pass on what ranks did, at once."""
+        for record in self.ranks.hear() + self.ranks.check():
+            self.channel.send({"t": "rank", "record": record})
+
+    def _report_end(self) -> None:
+        for event in self.launch.events():
+            self.channel.send(event)
+
+    def _send_logs(self) -> None:
+        if not self.announced:
+            return
+        while self.ship and self.channel.has_room:
+            piece = self.ship.next_piece()
+            if piece is None:
+                break
+            self.channel.send(*piece)
+        if self.launch.ended and not self.said_drained and (not self.ship or self.ship.is_drained()):
+            self.said_drained = True
+            self.channel.send({"t": "drained"})
+
+    def _check_lease(self) -> None:
+        silence = time.monotonic() - self.channel.contact
+        if silence < self.config["lease"]:
+            return
+        if not self.launch.stopping:
+            self.launch.log(f"no word from the supervisor for {silence:.0f} s: {self.channel.failure}")
+            self._stop("the supervisor was out of reach longer than the lease")
+        if self.launch.ended:
+            self.exit_code = LEASE_RAN_OUT
+            self.released = True
+
+    def _on_keeper_gone(self, _mask: int) -> None:
+        self.selector.unregister(self.keeper)
+        self._give_up("the agent's keeper was killed")
+
+    def _give_up(self, why: str) -> None:
+        """End the ranks although the supervisor did not say so, and tell it why."""
+        self.fault = why
+        self.channel.send({"t": "fault", "text": why})
+        self._stop(why)
+
+
+def main(run_dir: str, attempt_dir: str, host_name: str, alive: int) -> int:
+    """Run the agent of one host; returns the exit code for the keeper."""
+    processes.become_subreaper()
+    config, host, shared = load(run_dir, attempt_dir, host_name)
+    return Agent(config, host, alive, shared=shared).run()
+
+
+def load(run_dir: str, attempt_dir: str, host_name: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Read control.json; return it with paths filled in, this host's entry, and whether the disk is shared.
+
+    A pushed run directory holds a file `pushed`; the supervisor's own never does.
+    """
+    import json  # noqa: PLC0415 - the keeper calls this module before it needs any of this
+
+    with open(os.path.join(attempt_dir, "control.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    config["logs"] = os.path.join(attempt_dir, "logs")
+    config["errors"] = os.path.join(attempt_dir, "errors")
+    host = config["hosts"][host_name]
+    config["world_info"] = os.path.join(attempt_dir, "rendered", "world_info.json")
+    return config, host, not os.path.exists(os.path.join(run_dir, "pushed"))

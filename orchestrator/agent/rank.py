@@ -1,0 +1,201 @@
+"""The shim around one rank: same environment whichever launcher started it, own log files, a true end.
+
+torchrun and DeepSpeed's launcher report a rank's end late (torchrun lives on while other ranks ignore
+SIGTERM; DeepSpeed's `launch.py` polls once a second and waits up to 30 s for each), and only the parent
+of a process learns how it ended. So every rank gets a parent of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from . import processes
+
+_TAIL_BYTES = 8192
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main(argv: list[str]) -> int:
+    """Run one rank: `rank CONFIG.json -- COMMAND...`; end exactly as the command ended."""
+    with open(argv[0], encoding="utf-8") as file:
+        config: dict[str, Any] = json.load(file)
+    return Shim(config, argv[2:]).run()
+
+
+def rank_environment(config: dict[str, Any], environ: dict[str, str]) -> dict[str, str]:
+    """Return the variables that every launcher must agree on, for the rank in `environ`.
+
+    DeepSpeed 0.19.8's launch.py sets LOCAL_RANK to RANK modulo the host's slots, which with uneven
+    slots gives two hosts different maps from torchrun's; the rank's place on its host decides here.
+    """
+    rank = int(environ["RANK"])
+    local = str(config["local_world_size"])
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank - int(config["first_rank"])),
+        "WORLD_SIZE": str(config["world_size"]),
+        "LOCAL_WORLD_SIZE": local,
+        "LOCAL_SIZE": local,
+        "NODE_RANK": str(config["node_rank"]),
+        "GROUP_RANK": str(config["node_rank"]),
+        "CROSS_RANK": str(config["node_rank"]),
+        "CROSS_SIZE": str(config["nnodes"]),
+        "MASTER_ADDR": str(config["master_addr"]),
+        "MASTER_PORT": str(config["master_port"]),
+        "CUDA_VISIBLE_DEVICES": str(config["devices"]),
+    }
+
+
+class Shim:
+    """Parent of one rank: starts it, passes signals on, records how it ended."""
+
+    def __init__(self, config: dict[str, Any], command: list[str]) -> None:
+        self.command = command
+        self.environ = dict(os.environ)
+        self.environ.update(rank_environment(config, self.environ))
+        self.rank = int(self.environ["RANK"])
+        stem = f"{config['file_name']}.rank{self.rank}"
+        self.out = os.path.join(config["logs"], stem + ".out")
+        self.err = os.path.join(config["logs"], stem + ".err")
+        self.record_path = os.path.join(config["errors"], stem + ".json")
+        own_error_file = os.path.join(config["errors"], stem + ".elastic.json")
+        self.error_file = self.environ.setdefault("TORCHELASTIC_ERROR_FILE", own_error_file)
+        self.socket_path = config["socket"]
+        self.child = 0
+        self.record: dict[str, Any] = {
+            "rank": self.rank,
+            "local_rank": int(self.environ["LOCAL_RANK"]),
+            "shim": os.getpid(),
+            "term_time": None,
+        }
+
+    def run(self) -> int:
+        """Start the rank, wait for it, record its end; does not return after a death by signal."""
+        for number in _FORWARDED:
+            signal.signal(number, self._forward)
+        parent = os.getpid()
+        self.child = os.fork()
+        if self.child == 0:
+            self._become_rank(parent)
+        self._tell(dict(self.record, event="start", pid=self.child, time=time.time()))
+        _, status = os.waitpid(self.child, 0)
+        code = processes.exit_code_of(status)
+        self._finish(code)
+        if code < 0:
+            _die_by(-code)
+        return code
+
+    def _become_rank(self, parent: int) -> None:
+        """Turn the forked child into the rank; never returns."""
+        # Ignored signals stay ignored over exec: the keeper ignores some, Python itself SIGPIPE and SIGXFSZ.
+        for number in (*_FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        processes.die_with_parent()
+        if os.getppid() != parent:  # the parent died before the line above took effect
+            os._exit(1)
+        try:
+            self._redirect()
+            os.execvpe(self.command[0], self.command, self.environ)
+        except OSError as error:
+            os.write(2, f"cannot start {self.command[0]!r}: {error.strerror}\n".encode())
+        os._exit(127)
+
+    def _redirect(self) -> None:
+        """Give the rank its own files: no pipe of ours can lose its last bytes."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        for path, number in ((self.out, 1), (self.err, 2)):
+            handle = os.open(path, flags, 0o644)
+            os.dup2(handle, number)
+            os.close(handle)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            if self.record["term_time"] is not None:
+                return  # the training launcher and the agent both send one; the rank gets one
+            self.record["term_time"] = time.time()
+        if self.child:
+            try:
+                os.kill(self.child, number)
+            except ProcessLookupError:
+                pass
+
+    def _finish(self, code: int) -> None:
+        message, raised = _explain(self.error_file, self.err)
+        self.record.update(
+            pid=self.child,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            time=time.time(),
+            message=message if code else "",
+            raised_time=raised,
+        )
+        try:
+            with open(self.record_path + ".tmp", "w", encoding="utf-8") as file:
+                json.dump(self.record, file)
+            os.replace(self.record_path + ".tmp", self.record_path)
+        except OSError:
+            pass  # a full disk: the agent still hears it
+        self._tell(dict(self.record, event="exit"))
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            try:
+                channel.sendto(json.dumps(message).encode(), self.socket_path)
+            except OSError:
+                pass  # the agent is gone: the record on disk stays, and the keeper ends us
+
+
+def _die_by(number: int) -> None:
+    """End this process by the same signal as the rank, without a core file of ours."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    sys.exit(128 + number)
+
+
+def _explain(error_file: str, err: str) -> tuple[str, float | None]:
+    """Return what the rank said last, and when it raised (epoch seconds) where it recorded that."""
+    message, raised = _read_error_file(error_file)
+    return message or last_line(_tail(err)), raised
+
+
+def _read_error_file(path: str) -> tuple[str, float | None]:
+    """Read torchelastic's error file (torch/distributed/elastic/multiprocessing/errors)."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            message = json.load(file)["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", None
+    if not isinstance(message, dict):
+        return str(message), None
+    stamp = str((message.get("extraInfo") or {}).get("timestamp", ""))
+    return str(message.get("message", "")), float(stamp) if stamp.isdigit() else None
+
+
+def _tail(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def last_line(text: str) -> str:
+    """Return the line that most likely says why: the last exception of a traceback, else the last line."""
+    lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    found = ""
+    for index, line in enumerate(lines):
+        if line.startswith("Traceback (most recent call last)"):
+            after = (other for other in lines[index + 1 :] if not other.startswith((" ", "\t", "Traceback")))
+            found = next(after, found)
+    return (found or (lines[-1] if lines else ""))[:500]

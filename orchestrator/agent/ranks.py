@@ -1,0 +1,112 @@
+"""What this host's ranks do: heard from their shims as it happens, checked against the process table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from typing import Any, Dict
+
+from . import processes
+
+Record = Dict[str, Any]
+
+_SETTLE_SECONDS = 0.3  # a shim that ended has written its record; this long for the record to be heard
+
+
+class Ranks:
+    """The records of this host's ranks, by rank.
+
+    A record holds rank, local_rank, pid, shim and, once ended, exit_code or signal, time (epoch
+    seconds of this host), term_time (when it got SIGTERM, or None) and message.
+    """
+
+    def __init__(self, errors: str) -> None:
+        self._errors = errors
+        self.records: dict[int, Record] = {}
+        self._shims: dict[int, processes.Process] = {}
+        self._missing: dict[int, float] = {}
+        # A socket path may be 107 bytes long at most (unix(7)), a run directory's may be longer.
+        self._folder = tempfile.mkdtemp(prefix="orchestrate-")
+        self.socket_path = os.path.join(self._folder, "ranks")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.bind(self.socket_path)
+
+    def close(self) -> None:
+        """Remove the socket."""
+        self.socket.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def hear(self) -> list[Record]:
+        """Take in what shims have said; return the changed records."""
+        changed = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                changed.append(self._take(json.loads(self.socket.recv(1 << 16))))
+        return changed
+
+    def _take(self, record: Record) -> Record:
+        rank = record["rank"]
+        known = self.records.setdefault(rank, record)
+        if known.get("event") != "exit":  # never let a late start hide an end
+            self.records[rank] = record
+        shim = processes.read_process(record["shim"])
+        if record["event"] == "start" and shim is not None:
+            self._shims[rank] = shim
+        return self.records[rank]
+
+    def check(self) -> list[Record]:
+        """Return the ends that no shim could tell: its process has gone (SIGKILL) without a word."""
+        now = time.monotonic()
+        lost = []
+        for rank, record in self.records.items():
+            if record["event"] == "exit" or self._is_running(rank):
+                continue
+            if now - self._missing.setdefault(rank, now) < _SETTLE_SECONDS:
+                continue
+            lost.append(self._take(self._from_disk(rank) or _vanished(record)))
+        return lost
+
+    def _from_disk(self, rank: int) -> Record | None:
+        """Read the record the shim wrote, in case its datagram was lost."""
+        for name in os.listdir(self._errors):
+            if name.endswith(f".rank{rank}.json"):
+                with contextlib.suppress(OSError, ValueError):
+                    with open(os.path.join(self._errors, name), encoding="utf-8") as file:
+                        return dict(json.load(file), event="exit")
+        return None
+
+    def _is_running(self, rank: int) -> bool:
+        shim = self._shims.get(rank)
+        return shim is not None and processes.read_process(shim.pid) == shim
+
+    def live(self) -> list[int]:
+        """Return the ranks that have started and not ended."""
+        return [rank for rank, record in self.records.items() if record["event"] == "start"]
+
+    def terminate(self, already: set[int]) -> list[int]:
+        """Send SIGTERM to every live rank not in `already` (through its shim); return those ranks."""
+        fresh = [rank for rank in self.live() if rank not in already]
+        for rank in fresh:
+            shim = self._shims.get(rank)
+            if shim is not None:
+                processes.send(shim, signal.SIGTERM)
+        return fresh
+
+
+def _vanished(record: Record) -> Record:
+    return dict(
+        record,
+        event="exit",
+        exit_code=None,
+        signal=int(signal.SIGKILL),
+        time=time.time(),
+        message="its process disappeared, as after SIGKILL",
+        raised_time=None,
+    )

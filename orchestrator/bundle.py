@@ -1,0 +1,62 @@
+"""Write what was rendered into a run directory, with what cannot be rendered: the agent and the secrets."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.rundir import AttemptDir, RunDir, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from orchestrator.render import RenderedFile
+
+_MAIN = "import sys\nfrom agent.entry import main\nsys.exit(main(sys.argv[1:]))\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's own: the same agent gives the same bytes
+
+
+def write_bundle(run_dir: RunDir, files: Iterable[RenderedFile], attempt: int) -> None:
+    """Write an attempt's rendered files and the agent; folders for logs and errors come with them."""
+    here = run_dir.attempt(attempt)
+    for folder in (here.rendered, here.logs, here.errors):
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        write_text(run_dir.path / file.path, file.text, 0o755 if file.executable else 0o644)
+    here.agent_file.write_bytes(agent_zip())
+
+
+def agent_zip() -> bytes:
+    """Return the agent as one runnable zip file (the zipapp format of the standard library)."""
+    buffer = io.BytesIO()
+    folder = Path(__file__).parent / "agent"
+    sources = {f"agent/{path.name}": path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in {"__main__.py": _MAIN, **sources}.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), text)
+    return buffer.getvalue()
+
+
+def secrets_text(values: Mapping[str, str]) -> str:
+    """Return the shell lines that export secret values."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def pack(run_dir: RunDir, attempt: AttemptDir) -> bytes:
+    """Return what a host without the shared disk needs of a run directory, as a tar archive.
+
+    The file `pushed` in it tells the agent that its logs have to be sent back.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in (run_dir.plan_file, run_dir.secrets_file, run_dir.workdir, attempt.rendered, attempt.control_file):
+            if path.exists():
+                archive.add(path, path.relative_to(run_dir.path))
+        for folder in (attempt.logs, attempt.errors):
+            archive.add(folder, folder.relative_to(run_dir.path), recursive=False)
+        archive.addfile(tarfile.TarInfo("pushed"))
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""The `orchestrate` command: one module per group of subcommands, imported when it is used."""

@@ -1,0 +1,101 @@
+"""The `orchestrate` command itself: its subcommands by name, and one place that shows errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NamedTuple
+
+import click
+
+from orchestrator import __version__
+from orchestrator.errors import OrchestratorError
+
+
+class _Entry(NamedTuple):
+    module: str
+    attribute: str
+    help: str
+
+
+_COMMANDS = {
+    "submit": _Entry("submit", "submit_command", "Start a job and return at once."),
+    "render": _Entry("submit", "render_command", "Print exactly the files that submit would write."),
+    "hosts": _Entry("hosts", "hosts_command", "Show hosts, slots and ranks after filters."),
+    "list": _Entry("runs", "list_command", "List runs."),
+    "status": _Entry("runs", "status_command", "Show what a run is doing, or how it ended and why."),
+    "logs": _Entry("logs", "logs_command", "Show the logs of hosts and ranks."),
+    "cancel": _Entry("runs", "cancel_command", "End a run on every host."),
+    "schema": _Entry("schema", "schema_command", "Print the JSON Schema of the job file."),
+    "supervise": _Entry("runs", "supervise_command", "Drive a run from its directory, in the foreground."),
+    "completion": _Entry("completion", "completion_command", "Print the shell's completion script."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a subcommand's module only when that subcommand is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of a run's life."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one subcommand."""
+        del ctx
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{entry.module}")
+        command: click.Command = getattr(module, entry.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a subcommand; suggest the nearest name for one that is not there."""
+        name = click.utils.make_str(args[0])
+        if name not in _COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="orchestrate")
+def cli() -> None:
+    """Train one model on many machines from one job file.
+
+    Exit codes: 0 fine; 1 the run failed; 2 the job file or the command line is wrong; 3 the job could
+    not be submitted.
+    """
+
+
+def main() -> None:
+    """Run the command; show our own errors as text, and everything else as the bug it is."""
+    try:
+        code = cli(prog_name="orchestrate", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except OrchestratorError as error:
+        for problem in error.problems:
+            click.echo(click.style("error: ", fg="red", bold=True) + str(problem), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (`| head`) has enough; keep Python from complaining again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,77 @@
+"""What the keys of a job file say together: contradictions and keys that need each other.
+
+The checks read the raw data, so that they can be told in one go with the wrong values of single keys; data of
+the wrong type is passed over here, because the models report it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.yaml_source import KeyPath
+
+_SET_PER_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Something that the keys say together and that cannot be: at which key, what, and the fix."""
+
+    path: KeyPath
+    what: str
+    fix: str
+
+
+def contradictions(data: Any) -> Iterator[Contradiction]:
+    """Yield every contradiction of a job file's data."""
+    cluster, train = _section(data, "cluster"), _section(data, "train")
+    if cluster is not None:
+        yield from _hosts(cluster)
+    if train is not None:
+        yield from _program(train)
+        yield from _environment(train)
+
+
+def _section(data: Any, key: str) -> dict[str, Any] | None:
+    section = data.get(key) if isinstance(data, dict) else None
+    return section if isinstance(section, dict) else None
+
+
+def _hosts(cluster: dict[str, Any]) -> Iterator[Contradiction]:
+    backend = cluster.get("backend")
+    if backend in ("pdsh", "ssh") and "hostfile" not in cluster:
+        what = f"backend {backend} needs cluster.hostfile"
+        yield Contradiction(("cluster", "backend"), what, "add cluster.hostfile, or use backend: local")
+    if backend == "slurm" and "hostfile" in cluster:
+        what = "backend slurm gets its hosts from Slurm, not from a hostfile"
+        yield Contradiction(("cluster", "hostfile"), what, "remove cluster.hostfile and say cluster.nodes")
+    if cluster.get("include") and cluster.get("exclude"):
+        what = "include and exclude cannot both be given"
+        yield Contradiction(("cluster", "exclude"), what, "keep cluster.include or cluster.exclude")
+
+
+def _program(train: dict[str, Any]) -> Iterator[Contradiction]:
+    if "script" in train and "module" in train:
+        what = "train.script and train.module are both given"
+        yield Contradiction(("train", "module"), what, "keep one of them")
+    if "script" not in train and "module" not in train:
+        what = "neither train.script nor train.module is given"
+        yield Contradiction(("train",), what, "add script: train.py, or module: package.train")
+
+
+def _environment(train: dict[str, Any]) -> Iterator[Contradiction]:
+    env, secrets = _section(train, "env") or {}, train.get("secrets")
+    for i, name in enumerate(secrets if isinstance(secrets, list) else []):
+        if name in env:
+            what = f"{name} is in train.env too, where its value would be written out"
+            yield Contradiction(
+                ("train", "secrets", i), what, f"keep it in train.secrets and export {name} yourself"
+            )
+    for name in _SET_PER_RANK:
+        if name in env:
+            what = f"{name} is set for each rank by the launcher"
+            yield Contradiction(("train", "env", name), what, "remove it; hosts and slots decide about ranks")

@@ -1,0 +1,246 @@
+"""The job file as models: every key, its type, its default and what it is for.
+
+The models check one value at a time. What two keys say together is checked by `orchestrator.job_checks`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.job_types import (  # noqa: TC001 - pydantic reads the annotations when it builds the models
+    Duration,
+    JobName,
+    JobPath,
+    Line,
+    PythonCommand,
+    Script,
+    Text,
+    VariableName,
+    Word,
+)
+
+Backend = Literal["local", "pdsh", "ssh", "slurm"]
+Launcher = Literal["torchrun", "deepspeed", "accelerate"]
+Precision = Literal["fp32", "fp16", "bf16"]
+OffloadDevice = Literal["none", "cpu", "nvme"]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=False, defer_build=True
+    )
+
+
+class SshSpec(_Section):
+    """How hosts are reached; what is not said here is left to the user's own ssh configuration."""
+
+    user: Word | None = Field(default=None, description="User to log in as.")
+    port: Port | None = Field(default=None, description="Port of sshd on every host.")
+    identity: JobPath | None = Field(default=None, description="Private key file.")
+    jump: Word | None = Field(default=None, description="Jump hosts: user@host:port, several with commas.")
+    config: JobPath | None = Field(
+        default=None, description="ssh configuration to read in place of ~/.ssh/config."
+    )
+    known_hosts: JobPath | None = Field(default=None, description="File of the host keys to trust.")
+    accept_new_host_keys: bool = Field(
+        default=False,
+        description="Trust and remember the key of a host never seen before (a changed key stays an error).",
+    )
+    connect_timeout: Count = Field(default=10, description="Seconds to wait for a connection.")
+    options: dict[Line, Text] = Field(
+        default_factory=dict, description="Any other ssh option, for example ServerAliveInterval: 15."
+    )
+    fanout: Count | None = Field(default=None, description="Most connections being opened at the same time.")
+
+
+class SlurmSpec(_Section):
+    """What sbatch is asked for; each key is the long option of sbatch with _ for -."""
+
+    partition: Line | None = Field(default=None, description="Partition, or several with commas.")
+    account: Line | None = Field(default=None, description="Account to charge.")
+    qos: Line | None = Field(default=None, description="Quality of service.")
+    reservation: Line | None = Field(default=None, description="Reservation to run in.")
+    time: Line | None = Field(default=None, description="Time limit of the allocation, as sbatch reads it.")
+    gres: Line | None = Field(default=None, description="Generic resources of each node, for example gpu:8.")
+    gpus_per_node: Line | None = Field(default=None, description="GPUs of each node: 8 or h100:8.")
+    cpus_per_task: Count | None = Field(default=None, description="CPU cores of the one task on each node.")
+    mem: Line | None = Field(
+        default=None, description="Memory of each node, for example 500G; 0 means all of it."
+    )
+    constraint: Line | None = Field(default=None, description="Features that the nodes must have.")
+    exclusive: bool | Literal["user", "mcs", "topo"] = Field(
+        default=False, description="Share the nodes with no other job."
+    )
+    dependency: Line | None = Field(default=None, description="Jobs to wait for, for example afterok:1234.")
+    mail_user: Line | None = Field(default=None, description="Who gets mail.")
+    mail_type: Line | None = Field(default=None, description="What mail is sent for, for example END,FAIL.")
+    begin: Line | None = Field(default=None, description="Earliest start, for example now+1hour.")
+    nice: int | None = Field(default=None, description="Added to the job's niceness: more means later.")
+    extra: dict[Word, Text] = Field(
+        default_factory=dict,
+        description="Any other sbatch option by its long name without dashes; an empty text for a flag.",
+    )
+
+
+class ClusterSpec(_Section):
+    """Where the job runs: who gives the hosts, and which of them are used."""
+
+    backend: Backend = Field(
+        description="local: hosts simulated on this machine; pdsh and ssh: the hosts of the hostfile; "
+        "slurm: the hosts Slurm gives."
+    )
+    hostfile: JobPath | None = Field(
+        default=None, description="DeepSpeed hostfile: one host a line, with slots=N."
+    )
+    nodes: Count | None = Field(default=None, description="Number of hosts: the first N of the pool.")
+    slots: Count | None = Field(default=None, description="Ranks on each host: its first K slots.")
+    include: Text | None = Field(
+        default=None, description="Hosts and slots to use, as in deepspeed --include."
+    )
+    exclude: Text | None = Field(
+        default=None, description="Hosts and slots to leave out, as in deepspeed --exclude."
+    )
+    ssh: SshSpec = Field(default_factory=SshSpec, description="How hosts are reached (pdsh and ssh).")
+    shared_disk: bool | Literal["auto"] = Field(
+        default="auto", description="Whether hosts see the run directory under the same path; auto finds out."
+    )
+    control_address: Word | None = Field(
+        default=None,
+        description="Address of the submit host that hosts connect back to; found out when not given.",
+    )
+    control_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of the submit host for that; 0 takes a free one."
+    )
+    slurm: SlurmSpec | None = Field(default=None, description="What sbatch is asked for (backend slurm).")
+
+
+class TrainSpec(_Section):
+    """What runs on the hosts: the training script and everything around it."""
+
+    script: Script | None = Field(
+        default=None, description="Training script; a relative path starts at workdir."
+    )
+    module: Word | None = Field(
+        default=None, description="Training module, as in python -m; in place of script."
+    )
+    args: list[Text] = Field(
+        default_factory=list,
+        description="Arguments of the script. {ds_config}, {accelerate_config}, {run_dir}, {run_id} and "
+        "{hostfile} are replaced; numbers and words such as yes arrive as they are written.",
+    )
+    launcher: Launcher = Field(default="torchrun", description="What starts the ranks on each host.")
+    python: PythonCommand = Field(default="python3", description="Python on the hosts: a command or a path.")
+    workdir: JobPath | None = Field(
+        default=None, description="Folder the script runs in; default: the job file's folder."
+    )
+    setup: list[Text] = Field(
+        default_factory=list, description="Shell lines before the launcher, such as module load or source."
+    )
+    env: dict[VariableName, Text] = Field(default_factory=dict, description="Environment variables to set.")
+    env_file: JobPath | None = Field(default=None, description="File of KEY=VALUE lines to set as well.")
+    secrets: list[VariableName] = Field(
+        default_factory=list,
+        description="Variables to pass on from the environment of submit; their values are not written out.",
+    )
+    snapshot: bool = Field(
+        default=False,
+        description="Run from a copy of the workdir's git-tracked files, made at submit and kept in the run.",
+    )
+    master_addr: Word | None = Field(
+        default=None, description="Address of rank 0's host; found out when not given."
+    )
+    master_port: Port | None = Field(default=None, description="Port of rank 0; a free one when not given.")
+    interface: Word | None = Field(
+        default=None, description="Network interface for gloo and NCCL; found out when not given."
+    )
+
+    def script_path(self, base_dir: Path) -> Path | None:
+        """Return the absolute path of the script, or None for a module.
+
+        Args:
+            base_dir: folder of the job file, used where `workdir` is not given.
+        """
+        return None if self.script is None else self.workdir_path(base_dir) / self.script.expanduser()
+
+    def workdir_path(self, base_dir: Path) -> Path:
+        """Return the absolute path of the folder the script runs in."""
+        return base_dir if self.workdir is None else base_dir / self.workdir.expanduser()
+
+
+class DeepSpeedSpec(_Section):
+    """DeepSpeed's configuration: a JSON file, fields that fill its `auto` values, or fields alone."""
+
+    config_file: JobPath | None = Field(default=None, description="DeepSpeed configuration, a JSON file.")
+    zero_stage: Literal[0, 1, 2, 3] | None = Field(default=None, description="ZeRO stage.")
+    hpz: Count | Literal["node"] | None = Field(
+        default=None,
+        description="Ranks that share a second partition of the weights (ZeRO++ hpZ); node: those of a host.",
+    )
+    quantized_weights: bool | None = Field(default=None, description="Gather weights in 8 bits (ZeRO++ qwZ).")
+    quantized_gradients: bool | None = Field(
+        default=None, description="Reduce gradients in 4 bits (ZeRO++ qgZ)."
+    )
+    micro_batch_per_gpu: Count | None = Field(
+        default=None, description="Samples of one rank in one forward pass."
+    )
+    global_batch: Count | None = Field(
+        default=None, description="Samples of all ranks in one optimizer step."
+    )
+    gradient_accumulation_steps: Count | None = Field(
+        default=None, description="Forward passes in one optimizer step."
+    )
+    gradient_clipping: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest norm of the gradient: 0 is no limit, DeepSpeed's own default is 1.",
+    )
+    precision: Precision | None = Field(default=None, description="Arithmetic of forward and backward.")
+    offload_optimizer: OffloadDevice | None = Field(default=None, description="Where optimizer states live.")
+    offload_param: OffloadDevice | None = Field(default=None, description="Where parameters live (stage 3).")
+    offload_optimizer_nvme_path: Script | None = Field(
+        default=None, description="Folder on each host for optimizer states."
+    )
+    offload_param_nvme_path: Script | None = Field(
+        default=None, description="Folder on each host for parameters."
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="Any DeepSpeed keys, merged last and as they are."
+    )
+
+
+class JobSpec(_Section):
+    """One training job."""
+
+    name: JobName = Field(
+        default="job", description="Name of the job: shown in lists and part of its run ids."
+    )
+    cluster: ClusterSpec = Field(description="Where the job runs.")
+    train: TrainSpec = Field(description="What runs there.")
+    deepspeed: DeepSpeedSpec | None = Field(default=None, description="DeepSpeed's configuration.")
+    run_root: JobPath = Field(
+        default=Path("runs"), validate_default=True, description="Folder of the run directories."
+    )
+    time_limit: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="Longest run: seconds, 2h30m, HH:MM:SS or D-HH:MM:SS; no limit when not given.",
+    )
+    grace: Duration = Field(
+        default=10.0, ge=0, description="Seconds between SIGTERM and SIGKILL when ranks are ended."
+    )
+    lease: Duration = Field(
+        default=30.0,
+        ge=2,
+        description="Seconds that hosts go on with no contact to the supervisor before they end their ranks.",
+    )
+    start_timeout: Duration = Field(
+        default=120.0, gt=0, description="Seconds in which every host must have started."
+    )
+    templates: JobPath | None = Field(
+        default=None, description="Folder of templates that replace those of the same name."
+    )

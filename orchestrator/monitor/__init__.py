@@ -1,0 +1,1 @@
+"""Watch a run from its directory alone: status, logs, follow, cancel."""

@@ -1,0 +1,40 @@
+"""Ask a run to end, and see that it has."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import OrchestratorError, Problem
+from orchestrator.monitor.status import current_status
+from orchestrator.states import State
+
+if TYPE_CHECKING:
+    from orchestrator.rundir import RunDir
+
+_POLL = 0.1  # seconds
+_MARGIN = 30.0  # seconds for connections to close and logs to come in
+
+
+def cancel(run: RunDir) -> tuple[State, str]:
+    """End a run and wait for its verdict; return its state and what to tell the user. Idempotent.
+
+    Raises:
+        OrchestratorError: the run directory cannot be written.
+    """
+    status = current_status(run)
+    if status["state"].is_final:
+        return status["state"], f"had ended already: {status['reason']}"
+    try:
+        run.cancel_file.touch()
+    except OSError as error:
+        problem = Problem(f"cannot ask the run to end: {error.strerror}", str(run.cancel_file))
+        raise OrchestratorError(problem) from error
+    plan = run.plan()
+    deadline = time.monotonic() + plan.grace + plan.lease + _MARGIN
+    while time.monotonic() < deadline:
+        status = current_status(run)
+        if status["state"].is_final:
+            break
+        time.sleep(_POLL)
+    return status["state"], status["reason"]

@@ -1,0 +1,73 @@
+"""Follow one run on the terminal: its states, what rank 0 prints, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.output import coloured
+from orchestrator.monitor.status import current_status
+from orchestrator.monitor.tail import Tail
+from orchestrator.states import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.rundir import RunDir
+
+_POLL = 0.1  # seconds
+_TAIL_LINES = 20
+
+
+def follow_run(run: RunDir) -> int:
+    """Show a run until it ends; return 0 if it succeeded, 1 if not, 130 after Ctrl-C."""
+    try:
+        status = _watch(run)
+    except KeyboardInterrupt:
+        click.echo(f"\n{run.run_id} goes on without this terminal")
+        click.echo(f"  follow it again   orchestrate logs -f {run.run_id}")
+        click.echo(f"  end it            orchestrate cancel {run.run_id}")
+        return 130
+    _show_end(run, status)
+    return 0 if status["state"] is State.SUCCEEDED else 1
+
+
+def _watch(run: RunDir) -> dict[str, Any]:
+    shown: tuple[State, str] | None = None
+    tails: dict[Path, Tail] = {}
+    while True:
+        status = current_status(run)
+        if (status["state"], status["reason"]) != shown and not status["state"].is_final:
+            shown = (status["state"], status["reason"])
+            click.echo(f"{coloured(status['state'])}  {status['reason']}".rstrip())
+        _show_rank_0(run, tails, last=status["state"].is_final)
+        if status["state"].is_final:
+            return status
+        time.sleep(_POLL)
+
+
+def _show_rank_0(run: RunDir, tails: dict[Path, Tail], *, last: bool) -> None:
+    for attempt in run.attempts():
+        for path in sorted(attempt.logs.glob("*.rank0.out")):
+            for line in tails.setdefault(path, Tail(path)).lines(last=last):
+                click.echo(line)
+
+
+def _show_end(run: RunDir, status: dict[str, Any]) -> None:
+    verdict = run.verdict() or {}
+    click.echo(f"\n{coloured(status['state'])}  {status['reason']}")
+    for cause in verdict.get("candidates", [])[:4]:
+        _show_log(run.attempts()[-1].logs / cause["log"])
+    click.echo(f"verdict    {run.verdict_file}")
+    click.echo(f"logs       {run.attempts()[-1].logs}")
+    click.echo(f"everything {run.path}")
+
+
+def _show_log(log: Path) -> None:
+    lines = [line for line in Tail(log).lines(last=True) if line.strip()][-_TAIL_LINES:]
+    if lines:
+        click.echo(click.style(f"--- the end of {log}", dim=True))
+        for line in lines:
+            click.echo(f"  {line}")

@@ -1,0 +1,89 @@
+"""What a run is doing, as its directory tells it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.agent.processes import read_process
+from orchestrator.states import State
+
+if TYPE_CHECKING:
+    from orchestrator.rundir import RunDir
+
+_START_SECONDS = 10.0  # for a supervisor to say that it lives
+
+
+def current_status(run: RunDir) -> dict[str, Any]:
+    """Return state, since (epoch seconds) and reason; a run whose supervisor is gone is LOST."""
+    status = run.status()
+    state: State = status["state"]
+    if state.is_final or not _is_orphaned(run, status):
+        return status
+    again = run.status()  # the verdict may have been written between the two looks
+    if again["state"].is_final:
+        return again
+    reason = (
+        "its supervisor is gone and left no verdict (see supervisor.log); "
+        "agents end their ranks when the lease runs out"
+    )
+    return dict(status, state=State.LOST, reason=reason)
+
+
+def _is_orphaned(run: RunDir, status: dict[str, Any]) -> bool:
+    """Tell whether the supervisor is surely gone; on another host than its own that cannot be seen."""
+    supervisor = run.record().get("supervisor")
+    if supervisor is None:
+        return bool(time.time() - float(status["since"] or 0) > _START_SECONDS)
+    if supervisor.get("host") != socket.gethostname():
+        return False
+    process = read_process(int(supervisor["pid"]))
+    return process is None or process.started != supervisor.get("started")
+
+
+def events(run: RunDir) -> list[dict[str, Any]]:
+    """Return the run's events so far; a line still being written is left for the next time."""
+    try:
+        lines = run.events_file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def host_rows(run: RunDir) -> list[dict[str, str]]:
+    """Return host, state, ranks and message for every host of the run."""
+    verdict = run.verdict()
+    if verdict is not None and verdict.get("hosts"):
+        return [_from_verdict(host) for host in verdict["hosts"]]
+    return _from_events(run)
+
+
+def _from_verdict(host: dict[str, Any]) -> dict[str, str]:
+    ranks = host["ranks"]
+    counts: dict[str, int] = {}
+    for rank in ranks:
+        counts[rank["role"]] = counts.get(rank["role"], 0) + 1
+    told = next((rank["message"] for rank in ranks if rank["role"] in ("cause", "candidate")), "")
+    summary = ", ".join(f"{count} {role}" for role, count in counts.items())
+    return {"host": host["name"], "state": host["state"], "ranks": summary, "message": told or host["message"]}
+
+
+def _from_events(run: RunDir) -> list[dict[str, str]]:
+    rows = {
+        host.name: {"host": host.name, "state": "waiting", "ranks": f"{len(host.slots)}", "message": ""}
+        for host in run.plan().hosts
+    }
+    states = {"host_ready": "ready", "launcher_started": "running", "host_ended": "ended"}
+    for event in events(run):
+        row = rows.get(event.get("host", ""))
+        if row is not None and event["event"] in states:
+            row["state"] = states[event["event"]]
+    return list(rows.values())

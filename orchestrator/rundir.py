@@ -1,0 +1,141 @@
+"""The run directory: the one class that knows where everything of a run is.
+
+    <run_root>/<run_id>/
+        job.yaml record.json plan.json status.json events.jsonl verdict.json
+        launch.sh supervisor.log secrets.env workdir/ cancel
+        attempt-N/control.json launcher.log
+        attempt-N/rendered/ logs/ errors/
+
+Files that decide something are written under a temporary name and renamed, so that a reader never sees
+half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator.plan import LaunchPlan
+from orchestrator.states import State
+
+
+class RunDir:
+    """One run's directory.
+
+    Args:
+        path: the directory; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.job_file = self.path / "job.yaml"
+        self.plan_file = self.path / "plan.json"
+        self.record_file = self.path / "record.json"
+        self.status_file = self.path / "status.json"
+        self.events_file = self.path / "events.jsonl"
+        self.verdict_file = self.path / "verdict.json"
+        self.cancel_file = self.path / "cancel"
+        self.supervisor_log = self.path / "supervisor.log"
+        self.secrets_file = self.path / "secrets.env"
+        self.workdir = self.path / "workdir"
+
+    @property
+    def run_id(self) -> str:
+        """Return the run's id, which is the directory's name."""
+        return self.path.name
+
+    def attempt(self, number: int) -> AttemptDir:
+        """Return one attempt's part of the directory."""
+        return AttemptDir(self.path / f"attempt-{number}")
+
+    def attempts(self) -> list[AttemptDir]:
+        """Return the attempts there are, first to last."""
+        numbers = (p.name.removeprefix("attempt-") for p in self.path.glob("attempt-*") if p.is_dir())
+        return [self.attempt(number) for number in sorted(int(n) for n in numbers if n.isdigit())]
+
+    def plan(self) -> LaunchPlan:
+        """Read the launch plan.
+
+        Raises:
+            OSError, ValueError: there is none, or none of this version.
+        """
+        return LaunchPlan.from_json(self.plan_file.read_text(encoding="utf-8"))
+
+    def write_status(self, state: State, reason: str = "") -> None:
+        """Say what the run is doing now."""
+        write_json(self.status_file, {"state": state, "since": time.time(), "reason": reason})
+
+    def verdict(self) -> dict[str, Any] | None:
+        """Return the verdict, or None while there is none."""
+        return read_json(self.verdict_file)
+
+    def status(self) -> dict[str, Any]:
+        """Return state, since (epoch seconds) and reason, as the run's own files tell them."""
+        verdict = self.verdict()
+        if verdict is not None:
+            known = _state(verdict.get("state"))
+            return {"state": known, "since": verdict.get("ended", 0.0), "reason": verdict.get("summary", "")}
+        status = read_json(self.status_file) or {"state": State.CREATED, "since": 0.0, "reason": ""}
+        return dict(status, state=_state(status.get("state")))
+
+    def record(self) -> dict[str, Any]:
+        """Return who started the run, when and where, and the supervisor's process."""
+        return read_json(self.record_file) or {}
+
+    def add_event(self, event: str, **details: Any) -> None:
+        """Append one event; a full disk loses the event and not the run."""
+        line = json.dumps({"time": time.time(), "event": event, **details}, ensure_ascii=False)
+        with contextlib.suppress(OSError), self.events_file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class AttemptDir:
+    """One attempt's part of a run directory: what was rendered for it and what its hosts left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rendered = path / "rendered"
+        self.agent_file = self.rendered / "agent.pyz"
+        self.logs = path / "logs"
+        self.errors = path / "errors"
+        self.control_file = path / "control.json"
+        self.launcher_log = path / "launcher.log"
+
+    @property
+    def number(self) -> int:
+        """Return which attempt it is; 1 is the first."""
+        return int(self.path.name.removeprefix("attempt-"))
+
+
+def _state(word: object) -> State:
+    try:
+        return State(str(word))
+    except ValueError:
+        return State.UNKNOWN
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old one or the whole new one; `mode` holds from the start."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Write a value as JSON, all or nothing."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None when there is no such file or it holds none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,53 @@
+"""Write down, by offset, the logs of hosts that do not share the run directory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.rundir import write_json
+
+if TYPE_CHECKING:
+    from orchestrator.plan import PlannedHost
+    from orchestrator.rundir import AttemptDir
+
+
+class LogStore:
+    """The log files of one attempt, as far as they have arrived."""
+
+    def __init__(self, attempt: AttemptDir) -> None:
+        self._attempt = attempt
+
+    def sizes(self, host: PlannedHost) -> dict[str, int]:
+        """Return how many bytes of each of a host's files are here: file name -> size."""
+        with os.scandir(self._attempt.logs) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if _belongs(entry.name, host)}
+
+    def write(self, host: PlannedHost, message: dict[str, Any], data: bytes) -> int | None:
+        """Write a piece where it belongs; return the file's new end, None when it cannot be kept.
+
+        A piece beyond the file's end is refused: the bytes before it are still on their way.
+        """
+        name, offset = str(message["file"]), int(message["offset"])
+        if not _belongs(name, host):
+            return None
+        try:
+            handle = os.open(self._attempt.logs / name, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                if offset > os.fstat(handle).st_size:
+                    return None
+                return offset + os.pwrite(handle, data, offset)
+            finally:
+                os.close(handle)
+        except OSError:
+            return None  # a full disk here: the host keeps the bytes, and says so when it ends
+
+    def write_record(self, host: PlannedHost, record: dict[str, Any]) -> None:
+        """Keep a rank's record that its shim wrote on the host's own disk."""
+        path = self._attempt.errors / f"{host.file_name}.rank{int(record['rank'])}.json"
+        if record["event"] == "exit" and not path.exists():
+            write_json(path, record)
+
+
+def _belongs(name: str, host: PlannedHost) -> bool:
+    return "/" not in name and name.startswith((f"{host.file_name}.log", f"{host.file_name}.rank"))

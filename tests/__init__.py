@@ -1,0 +1,1 @@
+"""Tests; a package, so that `tests.testbed` is importable from every test and from the command line."""
