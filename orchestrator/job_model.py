@@ -134,7 +134,10 @@ class TrainSpec(_Section):
         "{hostfile} are replaced; numbers and words such as yes arrive as they are written.",
     )
     launcher: Launcher = Field(default="torchrun", description="What starts the ranks on each host.")
-    python: PythonCommand = Field(default="python3", description="Python on the hosts: a command or a path.")
+    python: PythonCommand | None = Field(
+        default=None,
+        description="Python on the hosts: a command or a path; default: the one that runs orchestrate.",
+    )
     workdir: JobPath | None = Field(
         default=None, description="Folder the script runs in; default: the job file's folder."
     )

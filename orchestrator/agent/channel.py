@@ -11,8 +11,8 @@ from typing import Any
 
 from . import wire
 
-_CONNECT_SECONDS = 5.0
-_RETRY_SECONDS = 0.5
+_CONNECT_SECONDS = 3.0
+_RETRY_SECONDS = 0.3
 _MAX_UNSENT = 1 << 20  # bytes waiting in our buffer before log pieces have to wait
 
 
@@ -172,10 +172,11 @@ def control_addresses(config: dict[str, Any]) -> list[str]:
     """Return where the supervisor may be reached, best first.
 
     That is what the job file says; else the address from which sshd saw the submit host come
-    (SSH_CONNECTION, sshd(8)), which holds behind NAT and on hosts with many interfaces; else the
-    submit host's own addresses.
+    (SSH_CONNECTION, sshd(8)), which holds behind NAT and on hosts with many interfaces; else this
+    host's own end of the connection that started us, which forwards the port back, where the submit
+    host cannot be reached directly (behind a jump host, a firewall); else the submit host's addresses.
     """
     if config.get("control_address"):
         return [config["control_address"]]
     seen = os.environ.get("SSH_CONNECTION", "").split()[:1]
-    return seen + [address for address in config["addresses"] if address not in seen]
+    return list(dict.fromkeys([*seen, "127.0.0.1", *config["addresses"]]))

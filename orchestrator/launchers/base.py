@@ -30,6 +30,9 @@ OnExit = Callable[[str, int, str], None]
 class Launcher(Protocol):
     """Starts a command on every host and tells when it has ended."""
 
+    async def open(self, port: int) -> None:
+        """Get ready; agents that cannot reach our control `port` directly may get it forwarded."""
+
     async def start(self, hosts: Sequence[PlannedHost]) -> None:
         """Begin to start the command on these hosts; returns without waiting for it."""
 

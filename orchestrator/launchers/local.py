@@ -26,6 +26,9 @@ class LocalLauncher:
         self._watchers: list[asyncio.Task[None]] = []
         self._processes: list[asyncio.subprocess.Process] = []
 
+    async def open(self, port: int) -> None:
+        """Nothing to get ready: agents on this machine reach any port of it."""
+
     async def start(self, hosts: Sequence[PlannedHost]) -> None:
         """Start a process per host, each in a session of its own."""
         for host in hosts:

@@ -1,13 +1,25 @@
-"""The OpenSSH client, configured by the run's own ssh_config: how a bundle gets to a host."""
+"""The OpenSSH client under the run's own ssh_config: master connections, the bundle, the way back.
+
+A master connection (ControlMaster, ssh_config(5)) is opened only where it saves something: to a jump host,
+so that a thousand hosts behind it do not storm its sshd (MaxStartups), and to a host that gets the bundle
+pushed, so that pdsh then starts the agent over the same connection. Masters the user keeps are used.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.rundir import write_text
+from orchestrator.ssh_plumbing import split_port
+
 if TYPE_CHECKING:
-    from orchestrator.plan import PlannedHost
+    from collections.abc import Sequence
+
+    from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.rundir import AttemptDir
 
 _UNPACK = 'umask 077 && mkdir -p -- "$1" && tar -xf - -C "$1"'
@@ -18,18 +30,78 @@ def unpack_command(run_dir: str) -> str:
     return shlex.join(["sh", "-c", _UNPACK, "push", run_dir])
 
 
-async def push(attempt: AttemptDir, host: PlannedHost, archive: bytes) -> str:
-    """Send an archive to a host; return "" or ssh's own words for what went wrong.
+class OpenSsh:
+    """What a run does with ssh beside pdsh; everything it opened is closed again by close()."""
 
-    The master connection that `open_masters` may have made is used where there is one.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *("ssh", "-F", "ssh_config", "-a", "-x", "-T", host.alias, unpack_command(str(attempt.path.parent))),
-        cwd=attempt.rendered,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await process.communicate(archive)
-    words = " ".join(said.decode("utf-8", "replace").split())
-    return "" if process.returncode == 0 else (words or f"ssh ended with {process.returncode}")
+    def __init__(self, plan: LaunchPlan, attempt: AttemptDir) -> None:
+        self._plan = plan
+        self._attempt = attempt
+        # A socket path may be 107 bytes long (unix(7)), so the sockets cannot live in the run directory.
+        self._sockets = Path(f"/tmp/orchestrate-{plan.run_id}")  # noqa: S108 - made 0700, or not used
+        self._masters: list[list[str]] = []
+
+    async def prepare(self, port: int) -> None:
+        """Write the forward of our control port into the configuration; open masters to jump hosts."""
+        forward = f"Match all\n    RemoteForward 127.0.0.1:{port} 127.0.0.1:{port}\n"
+        write_text(self._attempt.rendered / "ssh_forward", forward)
+        try:
+            self._sockets.mkdir(mode=0o700)
+        except OSError:
+            return  # not ours alone: every connection is then made by itself
+        jump = await self._jump_of(self._plan.hosts[0])
+        if jump:
+            place, user_port = split_port(jump)
+            await self._open_master([*(["-p", user_port] if user_port else []), place])
+
+    async def _jump_of(self, host: PlannedHost) -> str:
+        """Return the first jump host on the way to a host, "" for none; ssh itself is asked."""
+        _, said = await self._ssh(["-G", host.alias])
+        options = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+        jump = options.get("proxyjump", "none")
+        return "" if jump == "none" else jump.split(",")[0]
+
+    async def _open_master(self, place: Sequence[str]) -> str:
+        """Open a master connection that stays in the background; return "" or ssh's words."""
+        options = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-o", "ClearAllForwardings=yes"]
+        code, said = await self._ssh([*options, "-f", "-N", *place])
+        if code == 0:
+            self._masters.append(list(place))
+        return "" if code == 0 else said
+
+    async def _ssh(self, arguments: Sequence[str], data: bytes = b"") -> tuple[int, str]:
+        """Run ssh with the run's configuration; return its exit code and all it said.
+
+        Its output goes to a file: a master in the background would hold a pipe open for ever.
+        """
+        with tempfile.TemporaryFile() as output:
+            process = await asyncio.create_subprocess_exec(
+                *("ssh", "-F", "ssh_config", "-a", "-x", *arguments),
+                cwd=self._attempt.rendered,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            await process.communicate(data)
+            output.seek(0)
+            return process.returncode or 0, output.read().decode("utf-8", "replace").strip()
+
+    async def push(self, host: PlannedHost, archive: bytes) -> str:
+        """Send an archive to a host; return "" or ssh's own words for what went wrong."""
+        if self._sockets.is_dir():
+            failure = await self._open_master([host.alias])
+            if failure:
+                return failure
+        unpack = unpack_command(self._plan.run_dir)
+        code, said = await self._ssh(["-T", "-o", "ClearAllForwardings=yes", host.alias, unpack], archive)
+        return "" if code == 0 else (" ".join(said.split()) or f"ssh ended with {code}")
+
+    async def close(self) -> None:
+        """Close the masters we opened."""
+        for place in self._masters:
+            await self._ssh(["-O", "exit", *place])
+        self._masters.clear()
+        for path in (*self._sockets.glob("*"), self._attempt.rendered / "ssh_forward"):
+            path.unlink(missing_ok=True)
+        if self._sockets.is_dir():
+            self._sockets.rmdir()

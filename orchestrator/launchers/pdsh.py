@@ -6,8 +6,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.launchers import openssh
 from orchestrator.launchers.base import LastWords, OnExit, end_process, read_lines
+from orchestrator.launchers.openssh import OpenSsh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,11 @@ class PdshLauncher:
         self._processes: list[asyncio.subprocess.Process] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._rounds = 0
+        self._ssh = OpenSsh(plan, attempt)
+
+    async def open(self, port: int) -> None:
+        """Write the control port's forward into the ssh configuration; open masters to jump hosts."""
+        await self._ssh.prepare(port)
 
     async def start(self, hosts: Sequence[PlannedHost]) -> None:
         """Start one pdsh for these hosts."""
@@ -100,10 +105,11 @@ class PdshLauncher:
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Send the bundle with ssh: pdsh carries no input, and pdcp needs a pdsh on every host."""
-        return await openssh.push(self._attempt, host, archive)
+        return await self._ssh.push(host, archive)
 
     async def close(self) -> None:
         """End pdsh if it has not ended by itself."""
         await asyncio.gather(*(end_process(process) for process in self._processes))
         await asyncio.gather(*self._watchers)
+        await self._ssh.close()
         self._words.close()

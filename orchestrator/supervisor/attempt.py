@@ -62,6 +62,7 @@ class Attempt:
         write_json(self._dir.control_file, config, 0o600)
         clock = asyncio.create_task(self._keep_time())
         try:
+            await self._launcher.open(port)
             await self._pusher.start(list(self._plan.hosts))
             await self._start_ranks()
             await self._until(lambda: all(state.finished_well for state in self._hosts.values()))
