@@ -53,7 +53,13 @@ def pack(run_dir: RunDir, attempt: AttemptDir) -> bytes:
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in (run_dir.plan_file, run_dir.secrets_file, run_dir.workdir, attempt.rendered, attempt.control_file):
+        for path in (
+            run_dir.plan_file,
+            run_dir.secrets_file,
+            run_dir.workdir,
+            attempt.rendered,
+            attempt.control_file,
+        ):
             if path.exists():
                 archive.add(path, path.relative_to(run_dir.path))
         for folder in (attempt.logs, attempt.errors):

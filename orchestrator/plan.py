@@ -56,7 +56,7 @@ class PlannedHost:
 
     @property
     def alias(self) -> str:
-        """Return the name for ssh, pdsh and node.sh: pdsh reads `:`, `@`, `[` and more in a name as its own."""
+        """Return the name for ssh, pdsh and node.sh: pdsh gives `:`, `@`, `[` and more its own meaning."""
         return self.name if _PLAIN.match(self.name) else f"host-{self.index}"
 
     @property
@@ -71,7 +71,7 @@ class PlannedHost:
 
 
 def file_name(host: str) -> str:
-    """Return a host's name as it appears in file names; `~` and `%` in it cannot collide or hide."""
+    """Return a host's name as it appears in file names; no two names become one."""
     quoted = quote(host, safe="").replace("~", "%7E")
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted
 

@@ -68,4 +68,6 @@ def find(word: str, run_root: Path | None = None) -> RunDir:
         return matching[0]
     what = f"{len(matching)} runs have an id that begins so" if matching else "no run has that id"
     names = ", ".join(run.run_id for run in (matching or runs)[-5:])
-    raise RunNotFoundError(Problem(what, "RUN", word, f"one of: {names}" if names else "see `orchestrate list`"))
+    raise RunNotFoundError(
+        Problem(what, "RUN", word, f"one of: {names}" if names else "see `orchestrate list`")
+    )

@@ -12,7 +12,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import paramiko
 
@@ -125,13 +125,13 @@ class Remote:
                 target.hostname,
                 target.port,
                 target.user,
-                key_filename=target.paths("identityfile"),
+                key_filename=cast("Any", target.paths("identityfile")),  # the stubs know one file only
                 allow_agent=agent and target.first("identitiesonly", "no") != "yes",
                 look_for_keys=False,
                 timeout=self._seconds(),
                 banner_timeout=30,
                 auth_timeout=30,
-                sock=self._open_proxy(),
+                sock=cast("Any", self._open_proxy()),  # anything with send, recv, settimeout and close
             )
         except (paramiko.SSHException, OSError) as error:
             self.close()
@@ -168,8 +168,8 @@ class Remote:
             return f"{where}: Permission denied: {error}"
         if "not found in known_hosts" in str(error):
             return (
-                f"{where}: Host key verification failed: no key of it is in known_hosts; connect once by hand, "
-                "or set cluster.ssh.accept_new_host_keys: true"
+                f"{where}: Host key verification failed: no key of it is in known_hosts; "
+                "connect once by hand, or set cluster.ssh.accept_new_host_keys: true"
             )
         said = self._proxy.last_words() if self._proxy is not None else ""
         return f"{where}: {said or error or type(error).__name__}"

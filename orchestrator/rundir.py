@@ -16,11 +16,13 @@ import contextlib
 import json
 import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan import LaunchPlan
 from orchestrator.states import State
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class RunDir:

@@ -54,7 +54,9 @@ def _walked(workdir: Path, leave_out: Path) -> list[str]:
     names: list[str] = []
     for folder, children, files in os.walk(workdir):
         here = Path(folder)
-        children[:] = [c for c in children if not c.startswith(".") and c not in _NEVER and here / c != leave_out]
+        children[:] = [
+            c for c in children if not c.startswith(".") and c not in _NEVER and here / c != leave_out
+        ]
         names += [str((here / file).relative_to(workdir)) for file in files]
     return names
 

@@ -7,7 +7,7 @@ import select
 import socket
 import subprocess
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,13 @@ class Proxy:
         self._ours, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the proxy
         with theirs:
-            self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=self._errors)
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=self._errors,
+                start_new_session=True,
+            )
 
     def send(self, data: bytes) -> int:
         """Send bytes; return how many were taken."""
@@ -70,11 +76,16 @@ def read_lines(channel: paramiko.Channel, take_line: Callable[[str], None]) -> N
 
 def pump(channel: paramiko.Channel, port: int) -> None:
     """Carry bytes between a forwarded channel and our own port until either side ends."""
-    with contextlib.suppress(OSError), channel, socket.create_connection(("127.0.0.1", port), timeout=10) as local:
+    with (
+        contextlib.suppress(OSError),
+        channel,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as local,
+    ):
         local.settimeout(None)
         while True:
-            ready, _, _ = select.select([channel, local], [], [])
-            for source, sink in ((channel, local), (local, channel)):
+            ends: list[Any] = [channel, local]
+            ready, _, _ = select.select(ends, [], [])
+            for source, sink in (ends, ends[::-1]):
                 if source in ready:
                     data = source.recv(_CHUNK)
                     if not data:

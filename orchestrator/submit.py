@@ -123,7 +123,14 @@ def _missing(where: str, path: Path | None, *, folder: bool = False) -> list[Pro
     if path is None or (path.is_dir() if folder else path.is_file()):
         return []
     kind = "folder" if folder else "file"
-    return [Problem(f"there is no such {kind}", where, str(path), "correct the path; relative ones start at the job file")]
+    return [
+        Problem(
+            f"there is no such {kind}",
+            where,
+            str(path),
+            "correct the path; relative ones start at the job file",
+        )
+    ]
 
 
 def _slot_filter(pool: HostPool) -> str:
@@ -162,7 +169,9 @@ def _secrets(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
     absent = [name for name in job.spec.train.secrets if name not in environ]
     if absent:
         fix = f"export {absent[0]}=… before submit, or take it out of train.secrets"
-        raise JobFileError(*(Problem("not set in the environment", "train.secrets", name, fix) for name in absent))
+        raise JobFileError(
+            *(Problem("not set in the environment", "train.secrets", name, fix) for name in absent)
+        )
     return {name: environ[name] for name in job.spec.train.secrets}
 
 
@@ -177,7 +186,11 @@ def create(prepared: Prepared) -> RunDir:
         run_dir.path.mkdir(parents=True)
         _write(run_dir, prepared)
     except OSError as error:
-        problem = Problem(f"cannot write the run directory: {error.strerror}", "run_root", error.filename or str(run_dir.path))
+        problem = Problem(
+            f"cannot write the run directory: {error.strerror}",
+            "run_root",
+            error.filename or str(run_dir.path),
+        )
         raise SubmitError(problem) from error
     return run_dir
 
@@ -215,9 +228,14 @@ def start(run_dir: RunDir, job_path: Path) -> int:
     }
     write_json(run_dir.record_file, record)
     registry.remember(run_dir.path)
+    return start_supervisor(run_dir)
+
+
+def start_supervisor(run_dir: RunDir) -> int:
+    """Start a supervisor for a run that has none: a new run, or one whose supervisor is gone."""
     with run_dir.supervisor_log.open("ab") as log:
         process = subprocess.Popen(
-            [plan.supervisor_python, "-m", "orchestrator.supervisor", str(run_dir.path)],
+            [run_dir.plan().supervisor_python, "-m", "orchestrator.supervisor", str(run_dir.path)],
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -226,4 +244,3 @@ def start(run_dir: RunDir, job_path: Path) -> int:
         )
     process.returncode = 0  # it outlives us: not ours to wait for
     return process.pid
-

@@ -24,7 +24,9 @@ _PEER_LOST = re.compile(
 )
 """What a rank says when another one has gone (torch 2.13 with gloo and NCCL, torchelastic)."""
 
-_PORT_IN_USE = re.compile(r"EADDRINUSE|[Aa]ddress already in use|port .* is already in use|on port \d+.*another")
+_PORT_IN_USE = re.compile(
+    r"EADDRINUSE|[Aa]ddress already in use|port .* is already in use|on port \d+.*another"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class HostEnd:
     Attributes:
         failure: what went wrong with the host itself (not started, lost, agent killed); "" for nothing.
         launcher_code: the training launcher's exit code, None when it never ended or never started.
+        launcher_told: it ended after its ranks had been told to: a consequence, never the cause.
         launcher_message: its last words.
         time: when the failure or the launcher's end was seen, the supervisor's clock.
     """
@@ -86,6 +89,7 @@ class HostEnd:
     ranks: tuple[RankEnd, ...]
     failure: str = ""
     launcher_code: int | None = None
+    launcher_told: bool = False
     launcher_message: str = ""
     time: float | None = None
     uncertainty: float = 0.0
@@ -161,7 +165,7 @@ def _first_failure(hosts: tuple[HostEnd, ...]) -> tuple[Cause | None, tuple[Caus
         return _cause(late[0]), (_cause(late[0]),)
     if failed:
         return None, tuple(_cause(rank) for rank in failed)
-    return _earliest_host([host for host in hosts if host.launcher_code not in (0, None)])
+    return _earliest_host([h for h in hosts if h.launcher_code not in (0, None) and not h.launcher_told])
 
 
 def _raised_before_term(rank: RankEnd) -> bool:
@@ -206,11 +210,17 @@ def _cause(rank: RankEnd) -> Cause:
 
 
 def _host_cause(host: HostEnd) -> Cause:
-    message = host.failure or f"the training launcher ended with {host.launcher_code}: {host.launcher_message}"
-    return Cause(host.name, None, None, host.launcher_code, None, message, host.time)
+    code = host.launcher_code
+    killed = -code if code is not None and code < 0 else None
+    how = f"was killed by {signal_name(killed)}" if killed else f"ended with {code}"
+    said = f": {host.launcher_message}" if host.launcher_message else ""
+    message = host.failure or f"the training launcher {how}{said}"
+    return Cause(host.name, None, None, None if killed else code, killed, message, host.time)
 
 
-def _summary(first: Cause | None, candidates: tuple[Cause, ...], hosts: tuple[HostEnd, ...], reason: str) -> str:
+def _summary(
+    first: Cause | None, candidates: tuple[Cause, ...], hosts: tuple[HostEnd, ...], reason: str
+) -> str:
     if first is not None:
         return f"{describe(first)}{_victims(hosts)}"
     if not candidates:

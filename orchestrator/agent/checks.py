@@ -45,14 +45,14 @@ def _modules(config: dict[str, Any]) -> list[str]:
     module = commands.MODULES[config["launcher"]]
     if importlib.util.find_spec(module) is not None:
         return []
-    return [
-        f"{sys.executable} has no module {module!r}, which launcher {config['launcher']} needs; "
-        "install it there, or set train.python or train.setup"
-    ]
+    needs = f"{sys.executable} has no module {module!r}, which launcher {config['launcher']} needs"
+    return [f"{needs}; install it there, or set train.python or train.setup"]
 
 
 def _gpus(devices: list[int]) -> list[str]:
     gpus = count_gpus()
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return []  # the job is told to leave the GPUs alone
     if gpus and max(devices) >= gpus:
         return [f"slot {max(devices)} is asked for but there are {gpus} GPUs (0-{gpus - 1})"]
     return []

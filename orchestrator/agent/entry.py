@@ -23,7 +23,8 @@ def main(argv: list[str]) -> int:
 
 def _agent(run_dir: str, attempt_dir: str, host_name: str) -> int:
     from . import keeper  # noqa: PLC0415
-    from .main import load, main as run_agent  # noqa: PLC0415
+    from .main import load  # noqa: PLC0415
+    from .main import main as run_agent  # noqa: PLC0415
 
     config, host, _ = load(run_dir, attempt_dir, host_name)
     mark = f"{config['run_id']}/{config['attempt']}/{host['index']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -56,7 +57,5 @@ def _wait_for(child: int) -> int:
 
 
 def _say(text: str) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the connection that carried our output may be gone
         print(f"orchestrate: {text}", file=sys.stderr, flush=True)
-    except OSError:
-        pass  # the connection that carried our output is gone

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import commands, processes
-from .ranks import Ranks
+
+if TYPE_CHECKING:
+    from .ranks import Ranks
 
 _LINGER_SECONDS = 1.0  # how long a launcher may outlive its last rank before it gets SIGTERM
 _SWEEP_SECONDS = 2.0  # SIGTERM to SIGKILL for what a finished run left behind
@@ -24,6 +26,7 @@ class Launch:
         stopping: SIGTERM has been decided.
         ended: no process of the run is left here.
         exit_code: the training launcher's, minus the signal number after a death by signal.
+        exit_told: it ended after its ranks had been told to, so its code says nothing of the cause.
     """
 
     def __init__(self, config: dict[str, Any], host: dict[str, Any], ranks: Ranks) -> None:
@@ -43,6 +46,7 @@ class Launch:
         self.stopping = False
         self.ended = False
         self.exit_code: int | None = None
+        self.exit_told = False
 
     def log(self, text: str) -> None:
         """Add a line of ours to the host's log."""
@@ -84,14 +88,15 @@ class Launch:
         path = os.path.join(os.path.dirname(self._ranks.socket_path), "rank.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file)
-        return [self._config["python"], self._config["agent_file"], "rank", path, "--", *self._config["command"]]
+        python, agent = self._config["python"], self._config["agent_file"]
+        return [python, agent, "rank", path, "--", *self._config["command"]]
 
     def _spawn(self, argv: list[str], start: dict[str, Any]) -> subprocess.Popen[bytes]:
         environ = dict(os.environ)
         environ.update(launcher_environment(environ, start, len(self._host["devices"])))
         environ[processes.MARK] = self._mark
         with open(self._log_path, "ab") as log:
-            return subprocess.Popen(  # noqa: S603 - the user's own command
+            return subprocess.Popen(
                 argv,
                 cwd=self._config["workdir"],
                 env=environ,
@@ -139,8 +144,9 @@ class Launch:
         if self._process is not None:
             self._process.returncode = code  # reaped by us: keep subprocess from waiting for the pid
         self.exit_code = code
+        self.exit_told = self.stopping
         self.log(f"the launcher ended with {code}")
-        self._events.append({"t": "launcher", "code": code, "time": time.time()})
+        self._events.append({"t": "launcher", "code": code, "told": self.stopping, "time": time.time()})
 
     def _stop_step(self) -> None:
         self._terminate()
@@ -172,6 +178,7 @@ class Launch:
         for pid, status in processes.reap().items():
             if self._process is not None and pid == self._process.pid:
                 self._on_exit(processes.exit_code_of(status))
+        self._events += [{"t": "rank", "record": record} for record in self._ranks.killed()]
         self.ended = True
         pids = [process.pid for process in left]
         self.log(f"nothing of the run is left here{f', but {pids}' if pids else ''}")

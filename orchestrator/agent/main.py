@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -64,7 +66,22 @@ class Agent:
         finally:
             self.launch.end_now()
             self.ranks.close()
+            self._tidy()
         return self.exit_code
+
+    def _tidy(self) -> None:
+        """Take back what was pushed here, once its logs are safe; what the script wrote stays."""
+        if self.ship is None:
+            return
+        attempt = self.config["attempt_dir"]
+        gone = ["control.json"] + (["rendered", "logs", "errors"] if self.said_drained else [])
+        for path in [os.path.join(attempt, name) for name in gone]:
+            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else _unlink(path)
+        for name in ("secrets.env", "plan.json", "pushed") if self.said_drained else ("secrets.env",):
+            _unlink(os.path.join(self.config["run_dir"], name))
+        for path in (attempt, self.config["run_dir"]):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)  # only if nothing else is in it
 
     def _turn(self) -> None:
         for key, mask in self.selector.select(_TICK):
@@ -118,6 +135,7 @@ class Agent:
                 "port": self._hold_port() if not started and self.host["index"] == 0 else None,
                 "ranks": list(self.ranks.records.values()),
                 "launcher": self.launch.exit_code,
+                "launcher_told": self.launch.exit_told,
                 "started": started,
                 "ended": self.launch.ended,
                 "shared": self.ship is None,
@@ -207,6 +225,11 @@ class Agent:
         self._stop(why)
 
 
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
 def main(run_dir: str, attempt_dir: str, host_name: str, alive: int) -> int:
     """Run the agent of one host; returns the exit code for the keeper."""
     processes.become_subreaper()
@@ -223,6 +246,8 @@ def load(run_dir: str, attempt_dir: str, host_name: str) -> tuple[dict[str, Any]
 
     with open(os.path.join(attempt_dir, "control.json"), encoding="utf-8") as file:
         config = json.load(file)
+    config["run_dir"] = run_dir
+    config["attempt_dir"] = attempt_dir
     config["logs"] = os.path.join(attempt_dir, "logs")
     config["errors"] = os.path.join(attempt_dir, "errors")
     host = config["hosts"][host_name]

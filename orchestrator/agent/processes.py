@@ -148,14 +148,16 @@ def exit_code_of(status: int) -> int:
 
 
 def kill_all(mark: str, roots: Iterable[int], spare: Iterable[int], seconds: float) -> list[Process]:
-    """SIGKILL every process of a run until none is found; return what outlived `seconds`."""
+    """SIGKILL every process of a run until none is found; return what outlived `seconds`.
+
+    Children are left for the caller to reap: how the training launcher ended is worth knowing.
+    """
     roots, spare = tuple(roots), tuple(spare)
     deadline = time.monotonic() + seconds
     while True:
         left = find(mark, roots, spare)
         for process in left:
             send(process, signal.SIGKILL)
-        reap()
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.02)

@@ -7,6 +7,7 @@ of a process learns how it ended. So every rank gets a parent of ours.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -102,7 +103,7 @@ class Shim:
             os._exit(1)
         try:
             self._redirect()
-            os.execvpe(self.command[0], self.command, self.environ)
+            os.execvpe(self.command[0], self.command, self.environ)  # noqa: S606 - the user's own command
         except OSError as error:
             os.write(2, f"cannot start {self.command[0]!r}: {error.strerror}\n".encode())
         os._exit(127)
@@ -121,10 +122,7 @@ class Shim:
                 return  # the training launcher and the agent both send one; the rank gets one
             self.record["term_time"] = time.time()
         if self.child:
-            try:
-                os.kill(self.child, number)
-            except ProcessLookupError:
-                pass
+            processes.send_to(self.child, number)
 
     def _finish(self, code: int) -> None:
         message, raised = _explain(self.error_file, self.err)
@@ -136,20 +134,16 @@ class Shim:
             message=message if code else "",
             raised_time=raised,
         )
-        try:
+        with contextlib.suppress(OSError):  # a full disk: the agent still hears it
             with open(self.record_path + ".tmp", "w", encoding="utf-8") as file:
                 json.dump(self.record, file)
             os.replace(self.record_path + ".tmp", self.record_path)
-        except OSError:
-            pass  # a full disk: the agent still hears it
         self._tell(dict(self.record, event="exit"))
 
     def _tell(self, message: dict[str, Any]) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            try:
-                channel.sendto(json.dumps(message).encode(), self.socket_path)
-            except OSError:
-                pass  # the agent is gone: the record on disk stays, and the keeper ends us
+        # Without an agent to hear it the record on disk stays, and the keeper ends us.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.sendto(json.dumps(message).encode(), self.socket_path)
 
 
 def _die_by(number: int) -> None:

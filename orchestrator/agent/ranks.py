@@ -31,6 +31,7 @@ class Ranks:
         self.records: dict[int, Record] = {}
         self._shims: dict[int, processes.Process] = {}
         self._missing: dict[int, float] = {}
+        self._told: dict[int, float] = {}
         # A socket path may be 107 bytes long at most (unix(7)), a run directory's may be longer.
         self._folder = tempfile.mkdtemp(prefix="orchestrate-")
         self.socket_path = os.path.join(self._folder, "ranks")
@@ -70,16 +71,35 @@ class Ranks:
                 continue
             if now - self._missing.setdefault(rank, now) < _SETTLE_SECONDS:
                 continue
-            lost.append(self._take(self._from_disk(rank) or _vanished(record)))
+            lost.append(self._take(self._from_disk(rank) or self._vanished(record)))
         return lost
+
+    def killed(self) -> list[Record]:
+        """Return the ends of ranks that were live when everything was SIGKILLed, their shims included."""
+        return [
+            self._take(self._from_disk(rank) or self._vanished(self.records[rank])) for rank in self.live()
+        ]
+
+    def _vanished(self, record: Record) -> Record:
+        told = self._told.get(record["rank"])
+        return dict(
+            record,
+            event="exit",
+            exit_code=None,
+            signal=int(signal.SIGKILL),
+            time=time.time(),
+            term_time=told,
+            message="" if told else "its process disappeared, as after SIGKILL",
+            raised_time=None,
+        )
 
     def _from_disk(self, rank: int) -> Record | None:
         """Read the record the shim wrote, in case its datagram was lost."""
         for name in os.listdir(self._errors):
             if name.endswith(f".rank{rank}.json"):
-                with contextlib.suppress(OSError, ValueError):
-                    with open(os.path.join(self._errors, name), encoding="utf-8") as file:
-                        return dict(json.load(file), event="exit")
+                path = os.path.join(self._errors, name)
+                with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+                    return dict(json.load(file), event="exit")
         return None
 
     def _is_running(self, rank: int) -> bool:
@@ -96,17 +116,6 @@ class Ranks:
         for rank in fresh:
             shim = self._shims.get(rank)
             if shim is not None:
+                self._told[rank] = time.time()
                 processes.send(shim, signal.SIGTERM)
         return fresh
-
-
-def _vanished(record: Record) -> Record:
-    return dict(
-        record,
-        event="exit",
-        exit_code=None,
-        signal=int(signal.SIGKILL),
-        time=time.time(),
-        message="its process disappeared, as after SIGKILL",
-        raised_time=None,
-    )

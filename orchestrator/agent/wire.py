@@ -28,7 +28,8 @@ def encode(message: dict[str, Any], payload: bytes = b"") -> bytes:
 
 def proof(token: str, side: str, nonce: str, host: str) -> str:
     """Return the answer of `side` ("agent" or "supervisor") to the other side's nonce."""
-    return hmac.new(token.encode(), "\0".join((side, nonce, host)).encode(), hashlib.sha256).hexdigest()
+    said = f"{side}\0{nonce}\0{host}"
+    return hmac.new(token.encode(), said.encode(), hashlib.sha256).hexdigest()
 
 
 def is_proof(given: Any, token: str, side: str, nonce: str, host: str) -> bool:
@@ -49,7 +50,7 @@ class Decoder:
             WireError: the bytes are not messages.
         """
         self._buffer += data
-        messages = []
+        messages: list[tuple[dict[str, Any], bytes]] = []
         while True:
             message = self._next()
             if message is None:

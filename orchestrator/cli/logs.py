@@ -17,8 +17,10 @@ from orchestrator.cli.runs import complete_run
 @click.option("--rank", "ranks", help="Only these ranks, such as 0,8-15; without the hosts' own logs.")
 @click.option("--grep", "pattern", help="Only lines in which this regular expression is found.")
 @click.option("--attempt", type=int, help="Which attempt; the last when not given.")
-@click.option("--run-root", type=click.Path(path_type=Path), default="runs", help="Folder of runs to look in as well.")
-def logs_command(
+@click.option(
+    "--run-root", type=click.Path(path_type=Path), default="runs", help="Folder of runs to look in as well."
+)
+def logs_command(  # noqa: PLR0917 - click calls it by name
     run: str,
     follow: bool,
     hosts: tuple[str, ...],
@@ -42,7 +44,9 @@ def _regex(pattern: str | None) -> re.Pattern[str] | None:
     try:
         return None if pattern is None else re.compile(pattern)
     except re.error as error:
-        raise click.BadParameter(f"{pattern!r} is no regular expression: {error}", param_hint="--grep") from error
+        raise click.BadParameter(
+            f"{pattern!r} is no regular expression: {error}", param_hint="--grep"
+        ) from error
 
 
 def _ranks(text: str | None) -> frozenset[int] | None:

@@ -8,6 +8,7 @@ pushed, so that pdsh then starts the agent over the same connection. Masters the
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import tempfile
 from pathlib import Path
@@ -38,7 +39,6 @@ class OpenSsh:
         self._attempt = attempt
         # A socket path may be 107 bytes long (unix(7)), so the sockets cannot live in the run directory.
         self._sockets = Path(f"/tmp/orchestrate-{plan.run_id}")  # noqa: S108 - made 0700, or not used
-        self._masters: list[list[str]] = []
 
     async def prepare(self, port: int) -> None:
         """Write the forward of our control port into the configuration; open masters to jump hosts."""
@@ -46,8 +46,8 @@ class OpenSsh:
         write_text(self._attempt.rendered / "ssh_forward", forward)
         try:
             self._sockets.mkdir(mode=0o700)
-        except OSError:
-            return  # not ours alone: every connection is then made by itself
+        except FileExistsError:
+            return  # not ours alone, or left by a supervisor we replace: no masters are opened
         jump = await self._jump_of(self._plan.hosts[0])
         if jump:
             place, user_port = split_port(jump)
@@ -64,8 +64,6 @@ class OpenSsh:
         """Open a master connection that stays in the background; return "" or ssh's words."""
         options = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-o", "ClearAllForwardings=yes"]
         code, said = await self._ssh([*options, "-f", "-N", *place])
-        if code == 0:
-            self._masters.append(list(place))
         return "" if code == 0 else said
 
     async def _ssh(self, arguments: Sequence[str], data: bytes = b"") -> tuple[int, str]:
@@ -88,7 +86,7 @@ class OpenSsh:
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Send an archive to a host; return "" or ssh's own words for what went wrong."""
-        if self._sockets.is_dir():
+        if self._is_ours():
             failure = await self._open_master([host.alias])
             if failure:
                 return failure
@@ -98,10 +96,13 @@ class OpenSsh:
 
     async def close(self) -> None:
         """Close the masters we opened."""
-        for place in self._masters:
-            await self._ssh(["-O", "exit", *place])
-        self._masters.clear()
-        for path in (*self._sockets.glob("*"), self._attempt.rendered / "ssh_forward"):
+        (self._attempt.rendered / "ssh_forward").unlink(missing_ok=True)
+        if not self._is_ours():
+            return
+        for path in self._sockets.iterdir():
+            await self._ssh(["-S", str(path), "-O", "exit", "any"])
             path.unlink(missing_ok=True)
-        if self._sockets.is_dir():
-            self._sockets.rmdir()
+        self._sockets.rmdir()
+
+    def _is_ours(self) -> bool:
+        return self._sockets.is_dir() and self._sockets.stat().st_uid == os.getuid()

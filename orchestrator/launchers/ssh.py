@@ -65,8 +65,8 @@ class SshLauncher:
         if host.alias not in self._remotes:
             loop = asyncio.get_running_loop()
             async with self._connecting:
-                make = Remote, self._attempt.rendered, host.alias
-                self._remotes[host.alias] = await loop.run_in_executor(self._threads, *make)
+                remote = await loop.run_in_executor(self._threads, Remote, self._attempt.rendered, host.alias)
+                self._remotes[host.alias] = remote
             await loop.run_in_executor(self._threads, self._remotes[host.alias].forward_back, self._port)
         return self._remotes[host.alias]
 

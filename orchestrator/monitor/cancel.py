@@ -23,18 +23,29 @@ def cancel(run: RunDir) -> tuple[State, str]:
         OrchestratorError: the run directory cannot be written.
     """
     status = current_status(run)
-    if status["state"].is_final:
+    taking_over = _can_take_over(run, status["state"])
+    if status["state"].is_final and not taking_over:
         return status["state"], f"had ended already: {status['reason']}"
     try:
         run.cancel_file.touch()
     except OSError as error:
         problem = Problem(f"cannot ask the run to end: {error.strerror}", str(run.cancel_file))
         raise OrchestratorError(problem) from error
+    if taking_over:
+        from orchestrator.submit import start_supervisor  # noqa: PLC0415 - only here something is started
+
+        start_supervisor(run)
     plan = run.plan()
     deadline = time.monotonic() + plan.grace + plan.lease + _MARGIN
     while time.monotonic() < deadline:
         status = current_status(run)
-        if status["state"].is_final:
+        if status["state"].is_final and not (taking_over and status["state"] is State.LOST):
             break
         time.sleep(_POLL)
     return status["state"], status["reason"]
+
+
+def _can_take_over(run: RunDir, state: State) -> bool:
+    """Tell whether agents of a run without a supervisor may still be waiting for one."""
+    attempts = run.attempts()
+    return state is State.LOST and bool(attempts) and attempts[-1].control_file.exists()

@@ -73,7 +73,9 @@ def _streams(plan: LaunchPlan, attempt: AttemptDir, selection: Selection) -> lis
     unknown = selection.hosts - {host.name for host in plan.hosts}
     if unknown:
         names = ", ".join(host.name for host in plan.hosts[:8])
-        raise OrchestratorError(Problem("no such host in this run", "--host", min(unknown), f"it has: {names}"))
+        raise OrchestratorError(
+            Problem("no such host in this run", "--host", min(unknown), f"it has: {names}")
+        )
     if selection.ranks and max(selection.ranks) >= plan.world_size:
         fix = f"ranks are 0 to {plan.world_size - 1}"
         raise OrchestratorError(Problem("no such rank in this run", "--rank", str(max(selection.ranks)), fix))
@@ -86,7 +88,9 @@ def _streams(plan: LaunchPlan, attempt: AttemptDir, selection: Selection) -> lis
         for rank in host.ranks:
             if selection.ranks is None or rank in selection.ranks:
                 stem = f"{host.file_name}.rank{rank}"
-                streams += [(f"{host.name}:{rank}", Tail(attempt.logs / f"{stem}.{end}")) for end in ("out", "err")]
+                streams += [
+                    (f"{host.name}:{rank}", Tail(attempt.logs / f"{stem}.{end}")) for end in ("out", "err")
+                ]
     return streams
 
 

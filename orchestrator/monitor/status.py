@@ -26,8 +26,8 @@ def current_status(run: RunDir) -> dict[str, Any]:
     if again["state"].is_final:
         return again
     reason = (
-        "its supervisor is gone and left no verdict (see supervisor.log); "
-        "agents end their ranks when the lease runs out"
+        "its supervisor is gone and left no verdict (see supervisor.log); agents end their ranks when the "
+        f"lease runs out; until then `orchestrate supervise {run.path}` takes the run over"
     )
     return dict(status, state=State.LOST, reason=reason)
 
@@ -73,7 +73,12 @@ def _from_verdict(host: dict[str, Any]) -> dict[str, str]:
         counts[rank["role"]] = counts.get(rank["role"], 0) + 1
     told = next((rank["message"] for rank in ranks if rank["role"] in ("cause", "candidate")), "")
     summary = ", ".join(f"{count} {role}" for role, count in counts.items())
-    return {"host": host["name"], "state": host["state"], "ranks": summary, "message": told or host["message"]}
+    return {
+        "host": host["name"],
+        "state": host["state"],
+        "ranks": summary,
+        "message": told or host["message"],
+    }
 
 
 def _from_events(run: RunDir) -> list[dict[str, str]]:

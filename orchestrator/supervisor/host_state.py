@@ -33,6 +33,7 @@ class HostState:
     ranks: dict[int, dict[str, Any]] = field(default_factory=dict)
     launcher_code: int | None = None
     launcher_time: float | None = None
+    launcher_told: bool = False
     ended: bool = False
     drained: bool = False
     pushed: bool = False
@@ -80,6 +81,7 @@ class HostState:
             ranks=tuple(self._rank_end(rank) for rank in self.plan.ranks),
             failure=self.failure,
             launcher_code=self.launcher_code,
+            launcher_told=self.launcher_told,
             launcher_message=launcher_message,
             time=moved,
             uncertainty=self.uncertainty,

@@ -107,39 +107,39 @@ class Supervisor:
                 watcher.cancel()
 
     async def _attempts(self) -> Verdict:
-        number = 0
+        number = max(1, len(self._run_dir.attempts()))
         while True:
-            number += 1
             verdict = await self._one(number)
             write_json(self._run_dir.attempt(number).path / "verdict.json", self._as_json(verdict))
             again = verdict.port_in_use and self._plan.master_port is None and number < _PORT_ATTEMPTS
             if not again or self._end is not None:
                 return verdict
-            self._run_dir.add_event("retry", reason="the master port was taken", attempt=number + 1)
+            number += 1
+            self._run_dir.add_event("retry", reason="the master port was taken", attempt=number)
             self._run_dir.write_status(State.STARTING, "the master port was taken; trying another")
 
     def _as_json(self, verdict: Verdict) -> dict[str, object]:
         return to_json(verdict, self._plan.run_id, None, time.time())
 
     async def _one(self, number: int) -> Verdict:
-        if number > 1:
+        if not self._run_dir.attempt(number).rendered.is_dir():
             from orchestrator.bundle import write_bundle  # noqa: PLC0415 - a first attempt starts without jinja
             from orchestrator.render import render  # noqa: PLC0415
 
             write_bundle(self._run_dir, render(self._plan, number), number)
         self._attempt = Attempt(self._plan, self._run_dir, number)
         if self._end is not None:
-            self._attempt.end(*self._end)
+            self._attempt.board.end(*self._end)
         return await self._attempt.run()
 
     def _finish(self, state: State, reason: str) -> None:
         if self._end is None:
             self._end = (state, reason)
         if self._attempt is not None:
-            self._attempt.end(state, reason)
+            self._attempt.board.end(state, reason)
 
     async def _watch_cancel(self) -> None:
-        while not self._run_dir.cancel_file.exists():
+        while not self._run_dir.cancel_file.exists():  # noqa: ASYNC110 - another process makes the file
             await asyncio.sleep(_CANCEL_POLL)
         self._finish(State.CANCELLED, "cancelled by the user")
 
