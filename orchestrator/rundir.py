@@ -44,6 +44,7 @@ class RunDir:
         self.supervisor_log = self.path / "supervisor.log"
         self.secrets_file = self.path / "secrets.env"
         self.workdir = self.path / "workdir"
+        self._reserve_file = self.path / ".reserve"
 
     @property
     def run_id(self) -> str:
@@ -68,8 +69,19 @@ class RunDir:
         return LaunchPlan.from_json(self.plan_file.read_text(encoding="utf-8"))
 
     def write_status(self, state: State, reason: str = "") -> None:
-        """Say what the run is doing now."""
-        write_json(self.status_file, {"state": state, "since": time.time(), "reason": reason})
+        """Say what the run is doing now; a full disk costs the word and not the run."""
+        with contextlib.suppress(OSError):
+            write_json(self.status_file, {"state": state, "since": time.time(), "reason": reason})
+
+    def reserve(self, size: int) -> None:
+        """Keep `size` bytes of the disk for the verdict: a run whose logs fill it still gets one."""
+        with contextlib.suppress(OSError), self._reserve_file.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+    def write_verdict(self, verdict: dict[str, Any]) -> None:
+        """Write the verdict, in the place kept for it."""
+        self._reserve_file.unlink(missing_ok=True)
+        write_json(self.verdict_file, verdict)
 
     def verdict(self) -> dict[str, Any] | None:
         """Return the verdict, or None while there is none."""
@@ -124,9 +136,13 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file so that a reader sees the old one or the whole new one; `mode` holds from the start."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -179,13 +181,17 @@ def create(prepared: Prepared) -> RunDir:
     """Write the run directory; nothing is started yet.
 
     Raises:
-        SubmitError: it cannot be written.
+        SubmitError: it cannot be written, or this machine lacks what the backend needs.
     """
+    _need_tools(prepared.plan.backend)
     run_dir = RunDir(Path(prepared.plan.run_dir))
     try:
         run_dir.path.mkdir(parents=True)
         _write(run_dir, prepared)
-    except OSError as error:
+    except (OSError, SubmitError) as error:
+        shutil.rmtree(run_dir.path, ignore_errors=True)  # half a run directory is no use to anybody
+        if isinstance(error, SubmitError):
+            raise
         problem = Problem(
             f"cannot write the run directory: {error.strerror}",
             "run_root",
@@ -193,6 +199,23 @@ def create(prepared: Prepared) -> RunDir:
         )
         raise SubmitError(problem) from error
     return run_dir
+
+
+def _need_tools(backend: str) -> None:
+    """Check that this machine can start anything on other hosts."""
+    programs = {"pdsh": ("pdsh", "ssh"), "ssh": ("ssh",)}.get(backend, ())
+    problems = [
+        Problem(f"{name} is not installed on this machine", "cluster.backend", backend, f"install {name}")
+        for name in programs
+        if shutil.which(name) is None
+    ]
+    if backend == "ssh" and importlib.util.find_spec("paramiko") is None:
+        fix = "pip install 'zeropp-orchestrator[ssh]', or use backend: pdsh"
+        problems.append(
+            Problem("paramiko is not installed beside orchestrate", "cluster.backend", "ssh", fix)
+        )
+    if problems:
+        raise SubmitError(*problems)
 
 
 def _write(run_dir: RunDir, prepared: Prepared) -> None:

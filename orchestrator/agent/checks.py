@@ -11,6 +11,7 @@ from typing import Any
 from . import commands
 
 _NVIDIA = "/proc/driver/nvidia/gpus"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def count_gpus() -> int:
@@ -50,12 +51,33 @@ def _modules(config: dict[str, Any]) -> list[str]:
 
 
 def _gpus(devices: list[int]) -> list[str]:
-    gpus = count_gpus()
-    if os.environ.get("DS_ACCELERATOR") == "cpu":
-        return []  # the job is told to leave the GPUs alone
-    if gpus and max(devices) >= gpus:
-        return [f"slot {max(devices)} is asked for but there are {gpus} GPUs (0-{gpus - 1})"]
+    given = os.environ.get(_VISIBLE)
+    gpus = count_gpus() if given is None else len(_split(given))
+    if not gpus or os.environ.get("DS_ACCELERATOR") == "cpu":
+        return []  # ranks on the CPU: a slot is just a rank
+    if max(devices) >= gpus:
+        shown = "there are" if given is None else f"{_VISIBLE}={given} shows"
+        return [f"slot {max(devices)} is asked for but {shown} {gpus} GPUs (slots 0-{gpus - 1})"]
     return []
+
+
+def visible_devices(environ: dict[str, str], devices: list[int]) -> str:
+    """Return CUDA_VISIBLE_DEVICES for a host's ranks.
+
+    Slots are indexes into what the host shows us: where the variable is set already (a shared machine, a
+    scheduler), into that list; where it is set to nothing, the user wants no GPU and gets none.
+    """
+    given = environ.get(_VISIBLE)
+    if given is None:
+        return ",".join(map(str, devices))
+    shown = _split(given)
+    return ",".join(shown[device] for device in devices) if shown else given
+
+
+def _split(given: str) -> list[str]:
+    """Return the devices in a value of CUDA_VISIBLE_DEVICES; -1 hides itself and what follows."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return names[: names.index("-1")] if "-1" in names else names
 
 
 def _user() -> str:

@@ -28,4 +28,4 @@ def _agent(run_dir: str, attempt_dir: str, host_name: str) -> int:
 
     config, host, _ = load(run_dir, attempt_dir, host_name)
     mark = f"{config['run_id']}/{config['attempt']}/{host['index']}"
-    return keeper.keep(mark, lambda alive: run_agent(run_dir, attempt_dir, host_name, alive))
+    return keeper.keep(mark, lambda *given: run_agent(run_dir, attempt_dir, host_name, *given))

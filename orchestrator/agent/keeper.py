@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from typing import Callable
 
 from . import processes
@@ -13,13 +15,23 @@ from . import processes
 AGENT_DIED = 70  # EX_SOFTWARE of sysexits.h: tells the supervisor that no agent is left on the host
 
 
-def keep(mark: str, agent: Callable[[int], int]) -> int:
+def keep(mark: str, agent: Callable[[int, str], int]) -> int:
     """Run `agent` in a child and return its exit code; if it is killed, end the run's processes first.
 
     Args:
         mark: the value of processes.MARK that the run's processes on this host carry.
-        agent: gets a file descriptor that reads end-of-file when the keeper is gone.
+        agent: gets a file descriptor that reads end-of-file when the keeper is gone, and a private
+            folder that lives as long as the keeper. It is in /tmp because a socket's path may be 107
+            bytes long at most (unix(7)), and a run directory's may be longer.
     """
+    folder = tempfile.mkdtemp(prefix="orchestrate-")
+    try:
+        return _keep(mark, lambda alive: agent(alive, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(mark: str, agent: Callable[[int], int]) -> int:
     processes.become_subreaper()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # a closed terminal or connection harms nothing

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import commands, processes
+from .checks import visible_devices
 
 if TYPE_CHECKING:
     from .ranks import Ranks
@@ -67,9 +69,10 @@ class Launch:
         if self.started or self.stopping:
             return
         self.started = True
+        start = dict(start, devices=visible_devices(dict(os.environ), self._host["devices"]))
         shim = self._shim(start)
         argv = commands.training_command(self._config, start, shim)
-        self.log("starting " + " ".join(argv))
+        self.log("starting " + shlex.join(argv))
         try:
             self._process = self._spawn(argv, start)
         except OSError as error:
@@ -93,7 +96,7 @@ class Launch:
 
     def _spawn(self, argv: list[str], start: dict[str, Any]) -> subprocess.Popen[bytes]:
         environ = dict(os.environ)
-        environ.update(launcher_environment(environ, start, len(self._host["devices"])))
+        environ.update(launcher_environment(environ, start))
         environ[processes.MARK] = self._mark
         with open(self._log_path, "ab") as log:
             return subprocess.Popen(
@@ -190,13 +193,14 @@ class Launch:
             processes.kill_all(self._mark, (os.getpid(),), self._spared(), seconds=2)
 
 
-def launcher_environment(environ: dict[str, str], start: dict[str, Any], ranks: int) -> dict[str, str]:
+def launcher_environment(environ: dict[str, str], start: dict[str, Any]) -> dict[str, str]:
     """Return what to add to the launcher's environment; what the user has set stays as it is.
 
     The interface must be named: gloo otherwise takes the address of the host's own name, often 127.0.1.1,
     and the ranks of other hosts wait for it in vain.
     """
     cores = len(os.sched_getaffinity(0))
+    ranks = start["world_size"] if start.get("simulated") else start["local_world_size"]
     wanted = {
         "OMP_NUM_THREADS": str(max(1, cores // ranks)),
         "PYTHONUNBUFFERED": "1",

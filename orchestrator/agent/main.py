@@ -29,15 +29,18 @@ class Agent:
         config: `control.json`, written by the supervisor (see orchestrator.supervisor.control).
         host: this host's entry in it: name, file_name, index, devices.
         alive: reads end-of-file when our keeper is gone.
+        folder: a private folder for the socket of the rank shims.
         shared: the run directory is the supervisor's own, so logs need no sending.
     """
 
-    def __init__(self, config: dict[str, Any], host: dict[str, Any], alive: int, *, shared: bool) -> None:
+    def __init__(
+        self, config: dict[str, Any], host: dict[str, Any], alive: int, folder: str, *, shared: bool
+    ) -> None:
         self.config = config
         self.host = host
         self.selector = selectors.DefaultSelector()
         self.channel = Channel(self.selector, config, host["name"])
-        self.ranks = Ranks(config["errors"])
+        self.ranks = Ranks(config["errors"], folder)
         self.launch = Launch(config, host, self.ranks)
         self.ship = None if shared else LogShip(config["logs"], host["file_name"])
         self.holding: socket.socket | None = None  # the master port, until the ranks take it
@@ -230,11 +233,11 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def main(run_dir: str, attempt_dir: str, host_name: str, alive: int) -> int:
+def main(run_dir: str, attempt_dir: str, host_name: str, alive: int, folder: str) -> int:
     """Run the agent of one host; returns the exit code for the keeper."""
     processes.become_subreaper()
     config, host, shared = load(run_dir, attempt_dir, host_name)
-    return Agent(config, host, alive, shared=shared).run()
+    return Agent(config, host, alive, folder, shared=shared).run()
 
 
 def load(run_dir: str, attempt_dir: str, host_name: str) -> tuple[dict[str, Any], dict[str, Any], bool]:

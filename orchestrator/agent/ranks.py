@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from typing import Any, Dict
 
@@ -26,23 +24,20 @@ class Ranks:
     seconds of this host), term_time (when it got SIGTERM, or None) and message.
     """
 
-    def __init__(self, errors: str) -> None:
+    def __init__(self, errors: str, folder: str) -> None:
         self._errors = errors
         self.records: dict[int, Record] = {}
         self._shims: dict[int, processes.Process] = {}
         self._missing: dict[int, float] = {}
         self._told: dict[int, float] = {}
-        # A socket path may be 107 bytes long at most (unix(7)), a run directory's may be longer.
-        self._folder = tempfile.mkdtemp(prefix="orchestrate-")
-        self.socket_path = os.path.join(self._folder, "ranks")
+        self.socket_path = os.path.join(folder, "ranks")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
         self.socket.bind(self.socket_path)
 
     def close(self) -> None:
-        """Remove the socket."""
+        """Hear no more."""
         self.socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def hear(self) -> list[Record]:
         """Take in what shims have said; return the changed records."""

@@ -43,11 +43,16 @@ def print_logs(run: RunDir, selection: Selection, *, attempt: int | None, follow
     Raises:
         OrchestratorError: no such attempt, host or rank.
     """
-    streams = _streams(run.plan(), _attempt(run, attempt), selection)
+    shown = _attempt(run, attempt)
+    streams = _streams(run.plan(), shown, selection)
     printer = _Printer(selection)
     try:
         while True:
             over = not follow or current_status(run)["state"].is_final
+            latest = _attempt(run, attempt)
+            if latest.number != shown.number:  # the run was started again: show the rest of both
+                shown = latest
+                streams += _streams(run.plan(), shown, selection)
             for prefix, tail in streams:
                 printer.show(prefix, tail, last=over)
             if over:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _CANCEL_POLL = 0.2  # seconds
 _PORT_ATTEMPTS = 3
+_VERDICT_BYTES = 1024  # of a rank in the verdict, with a long message
 
 
 def supervise(path: Path) -> int:
@@ -59,6 +60,7 @@ def _is_ours(lock: int, run_dir: RunDir) -> bool:
 
 def _supervise(run_dir: RunDir, plan: LaunchPlan) -> int:
     started = time.time()
+    run_dir.reserve(_VERDICT_BYTES * (plan.world_size + 64))
     _record_ourselves(run_dir)
     run_dir.write_status(State.STARTING)
     run_dir.add_event("supervisor", pid=os.getpid())
@@ -69,7 +71,7 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan) -> int:
         verdict = Verdict(State.FAILED, f"the supervisor failed: {error!r}; see supervisor.log")
     with contextlib.suppress(FileNotFoundError):
         run_dir.secrets_file.unlink()
-    write_json(run_dir.verdict_file, to_json(verdict, plan.run_id, started, time.time()))
+    run_dir.write_verdict(to_json(verdict, plan.run_id, started, time.time()))
     run_dir.add_event("verdict", state=verdict.state, summary=verdict.summary)
     return 0 if verdict.state is State.SUCCEEDED else 1
 
@@ -110,7 +112,8 @@ class Supervisor:
         number = max(1, len(self._run_dir.attempts()))
         while True:
             verdict = await self._one(number)
-            write_json(self._run_dir.attempt(number).path / "verdict.json", self._as_json(verdict))
+            with contextlib.suppress(OSError):
+                write_json(self._run_dir.attempt(number).path / "verdict.json", self._as_json(verdict))
             again = verdict.port_in_use and self._plan.master_port is None and number < _PORT_ATTEMPTS
             if not again or self._end is not None:
                 return verdict
