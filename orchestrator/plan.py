@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.hosts import HostPool
-    from orchestrator.job import LoadedJob
+    from orchestrator.job import ClusterSpec, JobSpec, LoadedJob, SshSpec, TrainSpec
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 
@@ -214,43 +214,60 @@ def make_plan(
         run_dir: its absolute directory.
         created: epoch seconds.
     """
-    spec, train, cluster = job.spec, job.spec.train, job.spec.cluster
     return LaunchPlan(
         run_id=run_id,
-        name=spec.name,
-        created=created,
         run_dir=str(run_dir),
-        backend=cluster.backend,
-        hosts=plan_hosts(pool, simulated=cluster.backend == "local"),
+        created=created,
         ds_filter=ds_filter,
-        launcher=train.launcher,
-        python=train.python or sys.executable,
-        script=None if train.script is None else str(train.script.expanduser()),
-        module=train.module,
-        args=tuple(train.args),
-        workdir=str(train.workdir_path(job.base_dir)),
-        snapshot=train.snapshot,
-        setup=tuple(train.setup),
-        env=dict(train.env),
-        secrets=tuple(dict.fromkeys([*env_file, *train.secrets])),
         deepspeed=deepspeed,
-        master_addr=train.master_addr,
-        master_port=train.master_port,
-        interface=train.interface,
-        ssh=_ssh_plan(cluster.ssh),
-        shared_disk=cluster.shared_disk,
-        control_address=cluster.control_address,
-        control_port=cluster.control_port,
-        time_limit=spec.time_limit,
-        grace=spec.grace,
-        lease=spec.lease,
-        start_timeout=spec.start_timeout,
-        templates=None if spec.templates is None else str(spec.templates),
+        hosts=plan_hosts(pool, simulated=job.spec.cluster.backend == "local"),
+        secrets=tuple(dict.fromkeys([*env_file, *job.spec.train.secrets])),
         supervisor_python=sys.executable,
+        **_of_job(job.spec),
+        **_of_cluster(job.spec.cluster),
+        **_of_train(job.spec.train, job.base_dir),
     )
 
 
-def _ssh_plan(ssh: Any) -> SshPlan:
+def _of_job(spec: JobSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "time_limit": spec.time_limit,
+        "grace": spec.grace,
+        "lease": spec.lease,
+        "start_timeout": spec.start_timeout,
+        "templates": None if spec.templates is None else str(spec.templates),
+    }
+
+
+def _of_cluster(cluster: ClusterSpec) -> dict[str, Any]:
+    return {
+        "backend": cluster.backend,
+        "ssh": _ssh_plan(cluster.ssh),
+        "shared_disk": cluster.shared_disk,
+        "control_address": cluster.control_address,
+        "control_port": cluster.control_port,
+    }
+
+
+def _of_train(train: TrainSpec, base_dir: Path) -> dict[str, Any]:
+    return {
+        "launcher": train.launcher,
+        "python": train.python or sys.executable,
+        "script": None if train.script is None else str(train.script.expanduser()),
+        "module": train.module,
+        "args": tuple(train.args),
+        "workdir": str(train.workdir_path(base_dir)),
+        "snapshot": train.snapshot,
+        "setup": tuple(train.setup),
+        "env": dict(train.env),
+        "master_addr": train.master_addr,
+        "master_port": train.master_port,
+        "interface": train.interface,
+    }
+
+
+def _ssh_plan(ssh: SshSpec) -> SshPlan:
     values = {f.name: getattr(ssh, f.name) for f in fields(SshPlan)}
     for name in ("identity", "config", "known_hosts"):
         values[name] = None if values[name] is None else str(values[name])
