@@ -47,8 +47,10 @@ class Target:
 
     def paths(self, option: str) -> list[str]:
         """Return the files an option names (several on one line, or several lines) that exist."""
-        named = (word for value in self.options.get(option, ()) for word in value.split())
-        files = (Path(word).expanduser() for word in named)
+        files: list[Path] = []
+        for value in self.options.get(option, ()):
+            whole = Path(value).expanduser()  # ssh -G does not quote: a space may separate or belong
+            files += [whole] if whole.is_file() else [Path(word).expanduser() for word in value.split()]
         return [str(path) for path in files if path.is_file()]
 
 
@@ -114,7 +116,8 @@ class Remote:
         mode = self._target.first("stricthostkeychecking", "ask")
         policy: paramiko.MissingHostKeyPolicy = paramiko.RejectPolicy()
         if mode in ("accept-new", "no", "off", "false"):
-            policy = _AcceptNew(self._target.first("userknownhostsfile").split()[0])
+            known = self._target.paths("userknownhostsfile")
+            policy = _AcceptNew(known[0] if known else self._target.first("userknownhostsfile").split()[0])
         self._client.set_missing_host_key_policy(policy)
 
     def _connect(self) -> None:
@@ -134,8 +137,9 @@ class Remote:
                 sock=cast("Any", self._open_proxy()),  # anything with send, recv, settimeout and close
             )
         except (paramiko.SSHException, OSError) as error:
+            told = self._explain(error)  # asks the proxy, which close() ends
             self.close()
-            raise RemoteError(self._explain(error)) from error
+            raise RemoteError(told) from error
         transport = self._client.get_transport()
         if transport is not None:
             transport.set_keepalive(_KEEPALIVE_SECONDS)
@@ -148,7 +152,7 @@ class Remote:
         """Reach a host behind others as ssh does."""
         jump, command = self._target.first("proxyjump", "none"), self._target.first("proxycommand", "none")
         if jump != "none":
-            *before, last = jump.split(",")
+            *before, last = jump.strip('"').split(",")  # ssh -G keeps the quotes of the configuration
             via = f"-J {','.join(before)} " if before else ""
             place, port = split_port(last)
             where = f"[{self._target.hostname}]:{self._target.port}"
@@ -171,7 +175,10 @@ class Remote:
                 f"{where}: Host key verification failed: no key of it is in known_hosts; "
                 "connect once by hand, or set cluster.ssh.accept_new_host_keys: true"
             )
+        if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+            error = next(iter(error.errors.values()))  # its own words leave out why
         said = self._proxy.last_words() if self._proxy is not None else ""
+        said = said or (error.strerror or "" if isinstance(error, OSError) else "")
         return f"{where}: {said or error or type(error).__name__}"
 
     def run(self, command: str, take_line: Callable[[str], None], data: bytes = b"") -> int:

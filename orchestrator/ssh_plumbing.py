@@ -48,6 +48,11 @@ class Proxy:
         """Set how long send and recv may wait."""
         self._ours.settimeout(seconds)
 
+    @property
+    def _closed(self) -> bool:
+        """Tell whether it was closed; paramiko asks this of its socket by this name."""
+        return self._ours.fileno() < 0
+
     def last_words(self) -> str:
         """Return what the program said on its error output."""
         with contextlib.suppress(subprocess.TimeoutExpired):

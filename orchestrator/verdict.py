@@ -9,90 +9,19 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.states import State
 
+if TYPE_CHECKING:
+    from orchestrator.evidence import HostEnd, RankEnd
+
 _SLACK = 0.005  # seconds between a death and its record on an idle host
 
-_PEER_LOST = re.compile(
-    r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL error.*(remote|unhandled system)|"
-    r"DistBackendError|Socket Timeout|recvValue failed|gloo/transport|Timed out waiting|heartbeat|"
-    r"SignalException|Process got signal|RendezvousConnectionError|RendezvousClosedError|"
-    r"DistNetworkError|Connection refused|failed to recv|wait timeout"
-)
-"""What a rank says when another one has gone (torch 2.13 with gloo and NCCL, torchelastic)."""
-
 _PORT_IN_USE = re.compile(
-    r"EADDRINUSE|[Aa]ddress already in use|port .* is already in use|on port \d+.*another"
+    r"EADDRINUSE|[Aa]ddress already in use|port .* is already in use|on port `?\d+`?, but another process"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RankEnd:
-    """How one rank ended; times are the supervisor's clock, epoch seconds.
-
-    Attributes:
-        uncertainty: how far `time` may be off, seconds.
-        term_time: when the rank was sent SIGTERM, or None.
-        raised_time: when it raised, where it recorded that (whole seconds).
-    """
-
-    rank: int
-    local_rank: int
-    host: str
-    exit_code: int | None
-    signal: int | None
-    time: float | None
-    uncertainty: float = 0.0
-    term_time: float | None = None
-    raised_time: float | None = None
-    message: str = ""
-    started: bool = True
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether it is known how it ended."""
-        return self.exit_code is not None or self.signal is not None
-
-    @property
-    def failed(self) -> bool:
-        """Tell whether it ended with anything but exit code 0."""
-        return self.ended and self.exit_code != 0
-
-    @property
-    def stopped(self) -> bool:
-        """Tell whether it ended as a process does that was told to: by that signal, or its shell's code."""
-        told = self.term_time is not None
-        return told and (self.signal in (signal.SIGTERM, signal.SIGKILL) or self.exit_code in (143, 137))
-
-    @property
-    def lost_peer(self) -> bool:
-        """Tell whether it only reports that another rank has gone."""
-        return bool(_PEER_LOST.search(self.message))
-
-
-@dataclass(frozen=True, slots=True)
-class HostEnd:
-    """How one host ended.
-
-    Attributes:
-        failure: what went wrong with the host itself (not started, lost, agent killed); "" for nothing.
-        launcher_code: the training launcher's exit code, None when it never ended or never started.
-        launcher_told: it ended after its ranks had been told to: a consequence, never the cause.
-        launcher_message: its last words.
-        time: when the failure or the launcher's end was seen, the supervisor's clock.
-    """
-
-    name: str
-    ranks: tuple[RankEnd, ...]
-    failure: str = ""
-    launcher_code: int | None = None
-    launcher_told: bool = False
-    launcher_message: str = ""
-    time: float | None = None
-    uncertainty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,45 +82,82 @@ def _all_well(hosts: tuple[HostEnd, ...]) -> bool:
 
 def _first_failure(hosts: tuple[HostEnd, ...]) -> tuple[Cause | None, tuple[Cause, ...]]:
     """Return the cause if the evidence names one, and all that may be it."""
-    failed = [rank for host in hosts for rank in host.ranks if rank.failed and not rank.stopped]
-    own = [rank for rank in failed if not rank.lost_peer and rank.term_time is None]
+    failed = {host.name: _failed_on(host) for host in hosts}
+    ranks = sorted((rank for on_host in failed.values() for rank in on_host), key=lambda rank: rank.rank)
+    seen = min((rank.span[1] + rank.uncertainty for rank in ranks), default=float("inf")) + _SLACK
+    faulty = [host for host in hosts if _may_have_failed_by(host, seen) or _launcher_failed(host, failed)]
+    own = [rank for rank in ranks if rank.failed_by_itself]
     if own:
-        return _earliest(own)
-    broken = [host for host in hosts if host.failure]
-    if broken:
-        return _earliest_host(broken)
-    late = [rank for rank in failed if not rank.lost_peer and _raised_before_term(rank)]
-    if len(late) == 1:
-        return _cause(late[0]), (_cause(late[0]),)
-    if failed:
-        return None, tuple(_cause(rank) for rank in failed)
-    return _earliest_host([h for h in hosts if h.launcher_code not in (0, None) and not h.launcher_told])
+        told = {rank.host for rank in own}  # such a host was still there when its rank failed
+        return _earliest([*map(_of_rank, own), *(_of_host(host) for host in faulty if host.name not in told)])
+    if faulty:
+        return _earliest_host(faulty)
+    return None, tuple(map(_cause, ranks))
 
 
-def _raised_before_term(rank: RankEnd) -> bool:
-    if rank.raised_time is None or rank.term_time is None:
-        return False
-    return rank.raised_time + 1 <= rank.term_time - rank.uncertainty
+def _may_have_failed_by(host: HostEnd, time: float) -> bool:
+    return bool(host.failure) and (host.since is None or host.since <= time)
 
 
-def _earliest(ranks: list[RankEnd]) -> tuple[Cause | None, tuple[Cause, ...]]:
-    ordered = sorted(ranks, key=lambda rank: rank.time or 0.0)
-    first = ordered[0]
-    rivals = [rank for rank in ordered[1:] if _may_precede(rank, first)]
-    causes = tuple(_cause(rank) for rank in (first, *rivals))
-    return (None if rivals else causes[0]), causes
+def _launcher_failed(host: HostEnd, failed: dict[str, list[RankEnd]]) -> bool:
+    """Tell whether a training launcher failed by itself: none of its ranks had, nobody had told it to end."""
+    return host.launcher_code not in (0, None) and not host.launcher_told and not failed[host.name]
 
 
-def _may_precede(other: RankEnd, first: RankEnd) -> bool:
-    """Tell whether `other` may have failed before `first`, as far as their clocks can tell."""
-    between = (other.time or 0.0) - (first.time or 0.0)
-    if other.host == first.host:
-        return between <= _SLACK
-    return between <= other.uncertainty + first.uncertainty + _SLACK
+def _failed_on(host: HostEnd) -> list[RankEnd]:
+    """Return the ranks of a host that failed and were not stopped, by us or by their training launcher.
+
+    A launcher may stop the others before we do, and DeepSpeed's sends SIGTERM past our shims: a rank that
+    died of SIGTERM after another one of its host had failed is its launcher's victim.
+    """
+    failed = [rank for rank in host.ranks if rank.failed and not rank.stopped]
+    before = min((rank.time or 0.0 for rank in failed if not _died_of_sigterm(rank)), default=float("inf"))
+    return [rank for rank in failed if not _died_of_sigterm(rank) or (rank.time or 0.0) <= before]
+
+
+def _died_of_sigterm(rank: RankEnd) -> bool:
+    return rank.signal == signal.SIGTERM or rank.exit_code == 128 + signal.SIGTERM
+
+
+class _Suspect(NamedTuple):
+    """What may have failed first, and between which two times of which clock it failed."""
+
+    cause: Cause
+    clock: str
+    low: float
+    high: float
+    uncertainty: float
+
+
+def _of_rank(rank: RankEnd) -> _Suspect:
+    return _Suspect(_cause(rank), rank.host, *rank.span, rank.uncertainty)
+
+
+def _of_host(host: HostEnd) -> _Suspect:
+    seen = host.time or 0.0
+    if not host.failure:
+        return _Suspect(_host_cause(host), host.name, seen, seen, host.uncertainty)
+    since = float("-inf") if host.since is None else host.since
+    return _Suspect(_host_cause(host), "", since, seen, 0.0)
+
+
+def _earliest(suspects: list[_Suspect]) -> tuple[Cause | None, tuple[Cause, ...]]:
+    """Leave out who failed later than another for certain; times of one clock compare exactly."""
+    by_clock: dict[str, float] = {}
+    for one in suspects:
+        by_clock[one.clock] = min(one.high, by_clock.get(one.clock, one.high))
+    by_all = min(one.high + one.uncertainty for one in suspects)
+    left = [
+        one
+        for one in suspects
+        if one.low <= by_clock[one.clock] + _SLACK and one.low - one.uncertainty <= by_all + _SLACK
+    ]
+    causes = tuple(one.cause for one in sorted(left, key=lambda one: (one.low, _name(one.cause))))
+    return (causes[0] if len(causes) == 1 else None), causes
 
 
 def _earliest_host(hosts: list[HostEnd]) -> tuple[Cause | None, tuple[Cause, ...]]:
-    ordered = sorted(hosts, key=lambda host: host.time or 0.0)
+    ordered = sorted(hosts, key=lambda host: (host.time or 0.0, host.name))
     causes = tuple(_host_cause(host) for host in ordered)
     if not causes:
         return None, ()
@@ -200,9 +166,9 @@ def _earliest_host(hosts: list[HostEnd]) -> tuple[Cause | None, tuple[Cause, ...
 
 
 def _is_clearly_first(ordered: list[HostEnd]) -> bool:
-    first, second = ordered[0], ordered[1]
-    gap = (second.time or 0.0) - (first.time or 0.0)
-    return gap > first.uncertainty + second.uncertainty + 1.0  # launchers notice each other's end in seconds
+    first = ordered[0]
+    gaps = ((other.time or 0.0) - (first.time or 0.0) - other.uncertainty for other in ordered[1:])
+    return min(gaps) > first.uncertainty + 1.0  # launchers notice each other's end in seconds
 
 
 def _cause(rank: RankEnd) -> Cause:
@@ -255,99 +221,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def roles(verdict: Verdict) -> dict[int, str]:
-    """Return what each rank was in the failure: ok, cause, candidate, victim, failed, stopped, never started."""
-    cause = verdict.first_failure.rank if verdict.first_failure else None
-    candidates = {c.rank for c in verdict.candidates} if verdict.undetermined else set()
-    told = "victim" if verdict.state is State.FAILED else "stopped"
-    found = {}
-    for rank in (rank for host in verdict.hosts for rank in host.ranks):
-        found[rank.rank] = _role(rank, cause, candidates, told)
-    return found
-
-
-def _role(rank: RankEnd, cause: int | None, candidates: set[int | None], told: str) -> str:
-    if not rank.started:
-        return "never started"
-    if rank.rank == cause:
-        return "cause"
-    if rank.rank in candidates:
-        return "candidate"
-    if rank.exit_code == 0:
-        return "ok"
-    if not rank.ended:
-        return "unknown"
-    return told if rank.term_time is not None else "failed"
-
-
-def adjusted(rank: RankEnd, offset: float, uncertainty: float) -> RankEnd:
-    """Return a rank's end with its host's times moved to the supervisor's clock."""
-
-    def move(time: float | None) -> float | None:
-        return None if time is None else time - offset
-
-    return replace(
-        rank,
-        time=move(rank.time),
-        term_time=move(rank.term_time),
-        raised_time=move(rank.raised_time),
-        uncertainty=uncertainty,
-    )
-
-
-def to_json(verdict: Verdict, run_id: str, started: float | None, ended: float) -> dict[str, Any]:
-    """Return the verdict as `verdict.json` holds it."""
-    role = roles(verdict)
-    return {
-        "run_id": run_id,
-        "state": verdict.state,
-        "summary": verdict.summary,
-        "started": started,
-        "ended": ended,
-        "first_failure": _cause_json(verdict.first_failure),
-        "undetermined": verdict.undetermined,
-        "candidates": [_cause_json(cause) for cause in verdict.candidates],
-        "hosts": [_host_json(host, role) for host in verdict.hosts],
-    }
-
-
-def _cause_json(cause: Cause | None) -> dict[str, Any] | None:
-    if cause is None:
-        return None
-    from orchestrator.plan import file_name  # noqa: PLC0415 - keeps this module free of the plan otherwise
-
-    stem = file_name(cause.host)
-    log = f"{stem}.log" if cause.rank is None else f"{stem}.rank{cause.rank}.err"
-    return {
-        "host": cause.host,
-        "rank": cause.rank,
-        "local_rank": cause.local_rank,
-        "exit_code": cause.exit_code,
-        "signal": cause.signal,
-        "message": cause.message,
-        "time": cause.time,
-        "log": log,
-    }
-
-
-def _host_json(host: HostEnd, role: dict[int, str]) -> dict[str, Any]:
-    return {
-        "name": host.name,
-        "state": "failed" if host.failure else ("ok" if host.launcher_code == 0 else "ended"),
-        "message": host.failure or host.launcher_message,
-        "launcher_exit_code": host.launcher_code,
-        "ranks": [
-            {
-                "rank": rank.rank,
-                "local_rank": rank.local_rank,
-                "exit_code": rank.exit_code,
-                "signal": rank.signal,
-                "role": role[rank.rank],
-                "time": rank.time,
-                "message": rank.message,
-            }
-            for rank in host.ranks
-        ],
-    }

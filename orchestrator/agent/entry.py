@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 
@@ -23,9 +25,19 @@ def main(argv: list[str]) -> int:
 
 def _agent(run_dir: str, attempt_dir: str, host_name: str) -> int:
     from . import keeper  # noqa: PLC0415
-    from .main import load  # noqa: PLC0415
+    from .main import LEASE_RAN_OUT, load  # noqa: PLC0415
     from .main import main as run_agent  # noqa: PLC0415
 
-    config, host, _ = load(run_dir, attempt_dir, host_name)
+    config, host, shared = load(run_dir, attempt_dir, host_name)
     mark = f"{config['run_id']}/{config['attempt']}/{host['index']}"
-    return keeper.keep(mark, lambda *given: run_agent(run_dir, attempt_dir, host_name, *given))
+    code = keeper.keep(mark, lambda *given: run_agent(run_dir, attempt_dir, host_name, *given))
+    if not shared or code == LEASE_RAN_OUT:
+        _forget(os.path.join(run_dir, "secrets.env"), os.path.join(attempt_dir, "control.json"))
+    return code
+
+
+def _forget(*paths: str) -> None:
+    """Remove what is secret where no supervisor does: from a disk that is not its own, or when it is gone."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from typing import Callable
 
 from . import processes
@@ -54,9 +55,13 @@ def _run_agent(agent: Callable[[int], int], alive: int) -> None:
     code = 1
     try:
         code = agent(alive)
+    except BaseException:  # noqa: BLE001 - nobody else would tell: this process ends below
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

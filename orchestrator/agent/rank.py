@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, Iterable
 
 from . import processes
 
@@ -79,25 +79,30 @@ class Shim:
 
     def run(self) -> int:
         """Start the rank, wait for it, record its end; does not return after a death by signal."""
+        # Blocked until there is a child to pass it to: a SIGTERM in between would be the only one, and lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
         for number in _FORWARDED:
             signal.signal(number, self._forward)
         parent = os.getpid()
         self.child = os.fork()
         if self.child == 0:
-            self._become_rank(parent)
+            self._become_rank(parent, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._tell(dict(self.record, event="start", pid=self.child, time=time.time()))
         _, status = os.waitpid(self.child, 0)
+        ended = time.time()  # at once: which rank ended first is judged by it
         code = processes.exit_code_of(status)
-        self._finish(code)
+        self._finish(code, ended)
         if code < 0:
             _die_by(-code)
         return code
 
-    def _become_rank(self, parent: int) -> None:
+    def _become_rank(self, parent: int, mask: Iterable[int]) -> None:
         """Turn the forked child into the rank; never returns."""
         # Ignored signals stay ignored over exec: the keeper ignores some, Python itself SIGPIPE and SIGXFSZ.
         for number in (*_FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         processes.die_with_parent()
         if os.getppid() != parent:  # the parent died before the line above took effect
             os._exit(1)
@@ -124,13 +129,13 @@ class Shim:
         if self.child:
             processes.send_to(self.child, number)
 
-    def _finish(self, code: int) -> None:
+    def _finish(self, code: int, ended: float) -> None:
         message, raised = _explain(self.error_file, self.err)
         self.record.update(
             pid=self.child,
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
-            time=time.time(),
+            time=ended,
             message=message if code else "",
             raised_time=raised,
         )

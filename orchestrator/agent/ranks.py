@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -36,8 +37,9 @@ class Ranks:
         self.socket.bind(self.socket_path)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Hear no more, and leave no folder behind: the keeper may have been killed."""
         self.socket.close()
+        shutil.rmtree(os.path.dirname(self.socket_path), ignore_errors=True)
 
     def hear(self) -> list[Record]:
         """Take in what shims have said; return the changed records."""

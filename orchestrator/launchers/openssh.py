@@ -8,6 +8,7 @@ pushed, so that pdsh then starts the agent over the same connection. Masters the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import tempfile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.rundir import AttemptDir
 
+_IDLE_SECONDS = 60  # a master that nothing uses any more ends by itself, also when we were killed
 _UNPACK = 'umask 077 && mkdir -p -- "$1" && tar -xf - -C "$1"'
 
 
@@ -44,12 +46,8 @@ class OpenSsh:
         """Write the forward of our control port into the configuration; open masters to jump hosts."""
         forward = f"Match all\n    RemoteForward 127.0.0.1:{port} 127.0.0.1:{port}\n"
         write_text(self._attempt.rendered / "ssh_forward", forward)
-        try:
-            self._sockets.mkdir(mode=0o700)
-        except FileExistsError:
-            return  # not ours alone, or left by a supervisor we replace: no masters are opened
         jump = await self._jump_of(self._plan.hosts[0])
-        if jump:
+        if jump and self._claim():
             place, user_port = split_port(jump)
             await self._open_master([*(["-p", user_port] if user_port else []), place])
 
@@ -57,13 +55,13 @@ class OpenSsh:
         """Return the first jump host on the way to a host, "" for none; ssh itself is asked."""
         _, said = await self._ssh(["-G", host.alias])
         options = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-        jump = options.get("proxyjump", "none")
+        jump = options.get("proxyjump", "none").strip('"')  # ssh -G keeps the configuration's quotes
         return "" if jump == "none" else jump.split(",")[0]
 
     async def _open_master(self, place: Sequence[str]) -> str:
         """Open a master connection that stays in the background; return "" or ssh's words."""
-        options = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-o", "ClearAllForwardings=yes"]
-        code, said = await self._ssh([*options, "-f", "-N", *place])
+        options = ("ControlMaster=yes", f"ControlPersist={_IDLE_SECONDS}", "ClearAllForwardings=yes")
+        code, said = await self._ssh([*(f"-o{option}" for option in options), "-f", "-N", *place])
         return "" if code == 0 else said
 
     async def _ssh(self, arguments: Sequence[str], data: bytes = b"") -> tuple[int, str]:
@@ -86,7 +84,7 @@ class OpenSsh:
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Send an archive to a host; return "" or ssh's own words for what went wrong."""
-        if self._is_ours():
+        if self._claim():
             failure = await self._open_master([host.alias])
             if failure:
                 return failure
@@ -103,6 +101,12 @@ class OpenSsh:
             await self._ssh(["-S", str(path), "-O", "exit", "any"])
             path.unlink(missing_ok=True)
         self._sockets.rmdir()
+
+    def _claim(self) -> bool:
+        """Make the folder of the sockets; False when somebody else has it: no masters are opened then."""
+        with contextlib.suppress(FileExistsError):
+            self._sockets.mkdir(mode=0o700)
+        return self._is_ours()
 
     def _is_ours(self) -> bool:
         return self._sockets.is_dir() and self._sockets.stat().st_uid == os.getuid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ class SshLauncher:
         except RemoteError as error:
             code, words = 255, str(error)
             self._words.add(host.alias, words)
+        except Exception as error:  # noqa: BLE001 - paramiko raises what it likes; a host must never just be silent
+            code, words = 1, f"{type(error).__name__}: {error}"
+            self._words.add(host.alias, traceback.format_exc())
         self._on_exit(host.alias, code, words)
 
     async def _connected(self, host: PlannedHost) -> Remote:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.supervisor.host_state import HostState
 
 _SSH_LOST = 255  # ssh's own exit code: the connection, not the command
+_UNSEEN = "it does not see the run directory; set cluster.shared_disk: auto, or a run_root that it sees"
 _DRAIN_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 
@@ -89,7 +90,7 @@ class Attempt:
         if self.board.releasing or state.ended:
             return
         if state.ready is None:
-            said = words or f"exit code {code}"
+            said = _UNSEEN if code == NO_BUNDLE else words or f"exit code {code}"
             self.board.fail_host(state, f"its agent could not be started: {said}")
         elif code not in (_SSH_LOST, 0) and code > 0:
             self.board.fail_host(state, f"its agent ended with {code}: {words}")

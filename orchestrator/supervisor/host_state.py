@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.verdict import HostEnd, RankEnd, adjusted
+from orchestrator.evidence import HostEnd, RankEnd, adjusted
 
 if TYPE_CHECKING:
     from orchestrator.plan import PlannedHost
 
 _UNSYNCHRONISED = 60.0  # seconds a clock may be off before the first answer to a ping
+_HEARD_LATE = 1.0  # seconds a host's last word may have waited to be heard
 
 
 @dataclass
@@ -21,7 +22,7 @@ class HostState:
     Attributes:
         ready: the agent's last report of itself.
         ranks: records of its ranks by rank, as the agent sent them (times of the host's own clock).
-        failure: what went wrong with the host itself.
+        failure: what went wrong with the host itself; noticed at `failure_time`, not before `failure_since`.
         offset: host clock minus ours, seconds; exact to `uncertainty`.
         contact: time.monotonic() of the agent's last word.
     """
@@ -40,6 +41,7 @@ class HostState:
     command_ended: bool = False
     failure: str = ""
     failure_time: float | None = None
+    failure_since: float | None = None
     offset: float = 0.0
     uncertainty: float = _UNSYNCHRONISED
     contact: float = field(default_factory=time.monotonic)
@@ -56,6 +58,7 @@ class HostState:
         if not self.failure:
             self.failure = why
             self.failure_time = time.time()
+            self.failure_since = self.failure_time - (time.monotonic() - self.contact) - _HEARD_LATE
 
     @property
     def finished_well(self) -> bool:
@@ -85,6 +88,7 @@ class HostState:
             launcher_message=launcher_message,
             time=moved,
             uncertainty=self.uncertainty,
+            since=self.failure_since,
         )
 
     def _rank_end(self, rank: int) -> RankEnd:

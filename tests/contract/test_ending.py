@@ -1,0 +1,115 @@
+"""Ends that somebody decides on: cancel, the time limit, a killed supervisor, a terminal that goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.contract.product import GATED_SCRIPT, wait_until
+
+if TYPE_CHECKING:
+    from tests.contract.product import Run, Site
+
+
+def see_all_stopped(run: Run) -> None:
+    """See that every rank that ran was told to end, and nothing of the run is left."""
+    assert set(run.roles().values()) <= {"stopped", "never started"}, run.story()
+    told = {rank for rank in run.reports() if run.note(rank, "sigterm") is not None}
+    assert told == set(run.reports())
+    run.see_nothing_left()
+
+
+def test_cancel_ends_a_run_once_however_often_it_is_asked(site: Site) -> None:
+    run = site.submit(train={"args": ["--sleep", "300", "--children", "4"]})
+    run.wait_for_ranks()
+    argv, environ = site.command("cancel", run.run_id)
+    both = [subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert all("CANCELLED" in words for words in said)
+    verdict = run.wait()
+    assert (verdict["state"], verdict["summary"]) == ("CANCELLED", "cancelled by the user")
+    assert verdict["first_failure"] is None
+    see_all_stopped(run)
+    later = site.orchestrate("cancel", run.run_id)
+    assert later.returncode == 0
+    assert "had ended already" in later.stdout
+    assert run.verdict() == verdict
+
+
+def test_cancel_before_any_rank_has_started(site: Site) -> None:
+    run = site.submit(train={"args": ["--sleep", "300"]})
+    assert site.orchestrate("cancel", run.run_id).returncode == 0
+    assert run.wait()["state"] == "CANCELLED"
+    see_all_stopped(run)
+
+
+def test_cancel_after_the_end_changes_nothing(local: Site) -> None:
+    run = local.submit()
+    verdict = run.succeed()
+    done = local.orchestrate("cancel", run.run_id)
+    assert done.returncode == 0
+    assert "SUCCEEDED" in done.stdout
+    assert run.verdict() == verdict
+    assert not (run.path / "cancel").exists()
+
+
+def test_the_time_limit_ends_a_run(site: Site) -> None:
+    run = site.submit(time_limit=4, train={"args": ["--sleep", "300", "--ignore-sigterm"]}, grace=0.5)
+    verdict = run.wait()
+    assert verdict["state"] == "TIMEOUT"
+    assert "time limit of 4 s" in verdict["summary"]
+    assert run.status()["state"] == "TIMEOUT"
+    see_all_stopped(run)
+
+
+def test_ranks_of_a_killed_supervisor_end_when_the_lease_runs_out(site: Site) -> None:
+    run = site.submit(lease=3, train={"args": ["--sleep", "300", "--children", "4"]})
+    run.wait_for_ranks()
+    (event,) = run.events("supervisor")
+    os.kill(event["pid"], signal.SIGKILL)
+    assert run.status()["state"] == "LOST"
+    run.see_nothing_left()
+    assert [rank for rank in range(4) if run.note(rank, "sigterm") is None] == []
+    assert run.verdict() is None
+    assert "supervisor" in run.status()["reason"]
+    again = site.orchestrate("cancel", run.run_id)
+    assert again.returncode == 1
+    assert "LOST" in again.stdout
+
+
+def test_follow_ends_with_the_run_and_tells_its_end(local: Site) -> None:
+    good = local.orchestrate("submit", "--follow", str(local.job("good", train={"args": ["--lines", "2"]})))
+    assert good.returncode == 0
+    assert "out rank 0 line 1" in good.stdout
+    assert "SUCCEEDED" in good.stdout
+    words = ["--raise", "no luck", "--fail-rank", "3", "--sleep", "300"]
+    job = local.job("bad", train={"script": str(GATED_SCRIPT), "args": words})
+    bad = local.orchestrate("submit", "--follow", str(job))
+    assert bad.returncode == 1
+    assert "rank 3 (local rank 1) on host-1 failed first, exit code 1: RuntimeError: no luck" in bad.stdout
+
+
+def test_a_run_outlives_the_terminal_that_follows_it(site: Site) -> None:
+    job = site.job(train={"args": ["--sleep", "3", "--lines", "3"]})
+    argv, environ = site.command("submit", "--follow", str(job))
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "start_new_session": True,
+    }
+    with subprocess.Popen(argv, env=environ, cwd=site.folder, **options) as follower:
+        (path,) = wait_until(lambda: list((site.folder / "runs").glob("*/events.jsonl")), lambda: "the run")
+        run = site.run_of({"run_id": path.parent.name, "run_dir": str(path.parent)})
+        run.wait_for_ranks()
+        os.killpg(follower.pid, signal.SIGINT)  # what Ctrl-C does: to everything in the terminal
+        said, _ = follower.communicate(timeout=30)
+    assert follower.returncode == 130
+    assert f"orchestrate cancel {run.run_id}" in said
+    assert "Traceback" not in said
+    run.succeed()
+    assert run.note(0, "sigterm") is None
+    run.see_nothing_left()
