@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 
 PLACEHOLDERS = ("ds_config", "accelerate_config", "run_dir", "run_id", "hostfile")
 """Names that `{…}` in an argument of the script stands for; any other brace stays as it is."""
+_PLACEHOLDER = re.compile("{(" + "|".join(PLACEHOLDERS) + ")}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +187,7 @@ def _host_from(entry: dict[str, Any]) -> PlannedHost:
 
 
 def _fill(arg: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        arg = arg.replace("{" + name + "}", value)
-    return arg
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], arg)
 
 
 def make_plan(

@@ -68,6 +68,9 @@ def prepare(job: LoadedJob, environ: Mapping[str, str], run_id: str | None = Non
     """
     from orchestrator.pool import resolve_pool  # noqa: PLC0415 - render and status start without it
 
+    if job.spec.cluster.backend == "slurm":
+        fix = "use local, pdsh or ssh"
+        raise JobFileError(Problem("this version starts no Slurm jobs yet", "cluster.backend", "slurm", fix))
     pool = resolve_pool(job.spec.cluster)
     deepspeed = _deepspeed(job, pool)
     warnings = _check(job, pool, deepspeed)
@@ -108,14 +111,14 @@ def _check(job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None) -> 
 def _files(job: LoadedJob) -> list[Problem]:
     """Check what must exist on this machine too."""
     spec = job.spec
-    if spec.cluster.backend == "slurm":
-        fix = "use local, pdsh or ssh"
-        return [Problem("this version starts no Slurm jobs yet", "cluster.backend", "slurm", fix)]
     script = spec.train.script_path(job.base_dir)
     problems = []
     if spec.train.snapshot or spec.cluster.backend == "local":
         problems += _missing("train.workdir", spec.train.workdir_path(job.base_dir), folder=True)
         problems += _missing("train.script", script) if script and not problems else []
+    if spec.cluster.backend != "local" and '"' in str(spec.run_root):
+        what = "a double quote in the path cannot be written into an ssh configuration"
+        problems.append(Problem(what, "run_root", str(spec.run_root), "choose a path without one"))
     problems += _missing("cluster.ssh.config", spec.cluster.ssh.config)
     problems += _missing("cluster.ssh.identity", spec.cluster.ssh.identity)
     return problems + _missing("templates", spec.templates, folder=True)

@@ -67,10 +67,30 @@ def judge(ending: State, reason: str, hosts: tuple[HostEnd, ...]) -> Verdict:
     if ending is State.SUCCEEDED and _all_well(hosts):
         ranks = sum(len(host.ranks) for host in hosts)
         return Verdict(State.SUCCEEDED, f"all {ranks} ranks on {len(hosts)} hosts ended with 0", hosts=hosts)
-    first, candidates = _first_failure(hosts)
-    summary = _summary(first, candidates, hosts, reason)
+    unfit = [host for host in hosts if host.failure]
+    if unfit and not any(rank.started for host in hosts for rank in host.ranks):
+        # Each is reason enough, and none came of another: the order does not matter.
+        candidates = tuple(map(_host_cause, unfit))
+        first: Cause | None = candidates[0]
+        summary = _unfit_summary(unfit)
+    else:
+        first, candidates = _first_failure(hosts)
+        summary = _summary(first, candidates, hosts, reason)
     told = " ".join([reason, *(c.message for c in candidates), *(host.launcher_message for host in hosts)])
     return Verdict(State.FAILED, summary, first, candidates, hosts, bool(_PORT_IN_USE.search(told)))
+
+
+def _unfit_summary(unfit: list[HostEnd]) -> str:
+    """Say what keeps the run from starting, hosts with the same trouble together."""
+    by_trouble: dict[str, list[str]] = {}
+    for host in unfit:
+        by_trouble.setdefault(host.failure, []).append(host.name)
+    told = [f"{_some(names)}: {failure}" for failure, names in by_trouble.items()]
+    return f"no rank was started; {'; '.join(told)}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _all_well(hosts: tuple[HostEnd, ...]) -> bool:
@@ -191,7 +211,7 @@ def _summary(
         return f"{describe(first)}{_victims(hosts)}"
     if not candidates:
         return reason
-    names = ", ".join(_name(cause) for cause in candidates[:8]) + (", …" if len(candidates) > 8 else "")
+    names = _some([_name(cause) for cause in candidates])
     messages = {cause.message for cause in candidates}
     said = f": {messages.pop()}" if len(messages) == 1 else ""
     return f"undetermined: the evidence cannot tell which failed first of {names}{said}"

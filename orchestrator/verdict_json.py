@@ -49,7 +49,7 @@ def _host_json(host: HostEnd, role: dict[int, str]) -> dict[str, Any]:
     return {
         "name": host.name,
         "state": "failed" if host.failure else ("ok" if host.launcher_code == 0 else "ended"),
-        "message": host.failure or host.launcher_message,
+        "message": host.failure or (host.launcher_message if host.launcher_code else ""),
         "launcher_exit_code": host.launcher_code,
         "ranks": [
             {

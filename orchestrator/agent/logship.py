@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 _PIECE = 1 << 18  # bytes
@@ -13,7 +14,7 @@ class LogShip:
 
     def __init__(self, folder: str, prefix: str) -> None:
         self._folder = folder
-        self._prefixes = (prefix + ".log", prefix + ".rank")
+        self._host = prefix
         self._sent: dict[str, int] = {}
         self._kept: dict[str, int] = {}
 
@@ -44,4 +45,9 @@ class LogShip:
 
     def _sizes(self) -> dict[str, int]:
         with os.scandir(self._folder) as entries:
-            return {e.name: e.stat().st_size for e in entries if e.name.startswith(self._prefixes)}
+            return {e.name: e.stat().st_size for e in entries if is_log_of(self._host, e.name)}
+
+
+def is_log_of(host: str, name: str) -> bool:
+    """Tell whether a file is a log of a host (its name as in file names), not of one called `HOST.rank1`."""
+    return re.fullmatch(re.escape(host) + r"\.(log|rank[0-9]+\.(out|err))", name) is not None

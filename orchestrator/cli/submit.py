@@ -67,7 +67,8 @@ def submit_command(job: Path, overrides: tuple[str, ...], dry_run: bool, follow:
 def _shape(prepared: Prepared) -> str:
     plan = prepared.plan
     zero = (plan.deepspeed or {}).get("zero_optimization", {})
-    parts = [f"{plan.world_size} ranks on {len(plan.hosts)} hosts ({plan.backend}, {plan.launcher})"]
+    hosts = f"{len(plan.hosts)} host{'s' if len(plan.hosts) > 1 else ''}"
+    parts = [f"{plan.world_size} ranks on {hosts} ({plan.backend}, {plan.launcher})"]
     if "stage" in zero:
         parts.append(f"ZeRO-{zero['stage']}")
     if zero.get("zero_hpz_partition_size", 1) not in (0, 1):

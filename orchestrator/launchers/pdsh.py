@@ -27,6 +27,9 @@ _KILLED = re.compile(r"pdsh@[^:]*: (?P<host>\S+): \S+ killed by signal (?P<signa
 _SAID = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9._-]*): (?P<text>.*)\Z", re.DOTALL)
 
 
+_EXITS = "(pdsh)"  # whose words its lines on exit codes are: no host's last, and not its own trouble
+
+
 class Line(NamedTuple):
     """One line of pdsh: whose it is ("" for pdsh's own), what it says, and the exit code if it tells one."""
 
@@ -91,7 +94,8 @@ class PdshLauncher:
         def take(text: str) -> None:
             line = parse_line(text)
             alias = line.alias if line.alias in self._known else ""
-            self._words.add(alias, line.text if alias else text)
+            whose = alias if line.code is None else _EXITS
+            self._words.add(whose, line.text if alias else text)
             if alias in waiting and line.code is not None:
                 waiting.discard(alias)
                 self._on_exit(alias, line.code, self._words.of(alias))

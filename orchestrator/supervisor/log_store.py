@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.agent.logship import is_log_of
 from orchestrator.rundir import write_json
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ class LogStore:
     def sizes(self, host: PlannedHost) -> dict[str, int]:
         """Return how many bytes of each of a host's files are here: file name -> size."""
         with os.scandir(self._attempt.logs) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if _belongs(entry.name, host)}
+            return {
+                entry.name: entry.stat().st_size for entry in entries if is_log_of(host.file_name, entry.name)
+            }
 
     def write(self, host: PlannedHost, message: dict[str, Any], data: bytes) -> int | None:
         """Write a piece where it belongs; return the file's new end, None when it cannot be kept.
@@ -29,7 +32,7 @@ class LogStore:
         A piece beyond the file's end is refused: the bytes before it are still on their way.
         """
         name, offset = str(message["file"]), int(message["offset"])
-        if not _belongs(name, host):
+        if not is_log_of(host.file_name, name):
             return None
         try:
             handle = os.open(self._attempt.logs / name, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -47,7 +50,3 @@ class LogStore:
         path = self._attempt.errors / f"{host.file_name}.rank{int(record['rank'])}.json"
         if record["event"] == "exit" and not path.exists():
             write_json(path, record)
-
-
-def _belongs(name: str, host: PlannedHost) -> bool:
-    return "/" not in name and name.startswith((f"{host.file_name}.log", f"{host.file_name}.rank"))

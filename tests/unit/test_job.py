@@ -29,7 +29,7 @@ def test_the_smallest_job_has_its_defaults(job, tmp_path):
         "job",
         "local",
         "torchrun",
-        "python3",
+        None,
     )
     assert (spec.grace, spec.lease, spec.start_timeout, spec.time_limit) == (10, 30, 120, None)
     assert spec.deepspeed is None
