@@ -108,6 +108,8 @@ class Attempt:
         for state in hosts:
             if state.ready is not None and not state.ended:
                 state.fail("out of reach at the end; its ranks end by themselves when the lease runs out")
+            elif state.ready is None and self._taken_over is not None:
+                state.fail("its agent did not come back to the new supervisor")
         await self.board.wait(lambda: all(map(self._is_drained, hosts)), _DRAIN_SECONDS)
         self.board.release()
         if self._taken_over is None:
@@ -119,8 +121,7 @@ class Attempt:
 
     def _is_over(self, state: HostState) -> bool:
         """Tell whether nothing more is to be heard of a host: it has ended, or it never had an agent."""
-        given_up = state.command_ended or bool(state.failure) or self._taken_over is not None
-        never_came = state.ready is None and given_up
+        never_came = state.ready is None and (state.command_ended or bool(state.failure))
         return state.ended or never_came or (bool(state.failure) and state.command_ended)
 
     def _is_drained(self, state: HostState) -> bool:
