@@ -20,7 +20,10 @@ def remember(run_dir: Path) -> None:
     """Link a run; a home that cannot be written to costs only the convenience."""
     with contextlib.suppress(OSError):
         state_dir().mkdir(parents=True, exist_ok=True)
-        (state_dir() / run_dir.name).symlink_to(run_dir)
+        link = state_dir() / run_dir.name
+        if not link.exists():
+            link.unlink(missing_ok=True)  # of a deleted run with that id
+        link.symlink_to(run_dir)
 
 
 def all_runs(run_root: Path | None = None) -> list[RunDir]:

@@ -68,12 +68,22 @@ def _word(value: object) -> Quoted:
     return Quoted(value)
 
 
+def _ssh_words(value: object) -> Quoted:
+    """Pass what the user wrote as ssh_config(5) wants it: commands, several words, quotes of their own."""
+    if not str(value).isprintable():
+        raise UnquotedError(f"{value!r} cannot be written into an ssh configuration")
+    return Quoted(value)
+
+
 def _ssh_value(value: object) -> Quoted:
-    """Quote one argument of an ssh_config(5) line, which knows double quotes but no escapes."""
-    text = str(value)
-    if '"' in text or not text.isprintable():
-        raise UnquotedError(f"{text!r} cannot be written into an ssh configuration")
-    return Quoted(f'"{text}"')
+    """Quote one argument of an ssh_config(5) line; OpenSSH 8.7 and later take quotes with a backslash."""
+    escaped = re.sub(r"""(\\+)(?=["']|\\|\Z)""", r"\1\1", str(value)).replace('"', '\\"')
+    return _ssh_words(f'"{escaped}"')
+
+
+def _ssh_path(value: object) -> Quoted:
+    """Quote the path of an Include, which is a pattern of glob(7) too."""
+    return _ssh_value(re.sub(r"[*?[]", r"[\g<0>]", str(value).replace("\\", "\\\\")))
 
 
 def _comment(value: object) -> Quoted:
@@ -86,9 +96,22 @@ def _lines(value: object) -> Quoted:
     return Quoted(value)
 
 
+_FILTERS = {
+    "sh": _sh,
+    "word": _word,
+    "ssh": _ssh_value,
+    "ssh_path": _ssh_path,
+    "ssh_words": _ssh_words,
+    "comment": _comment,
+    "lines": _lines,
+}
+
+
 def _finalize(value: object) -> object:
     if isinstance(value, Quoted) or (isinstance(value, int) and not isinstance(value, bool)):
         return value
+    if isinstance(value, jinja2.Undefined):
+        return value  # Jinja's own error names what is not there
     raise UnquotedError(f"the template prints {value!r} without a quoting filter (sh, word, ssh, comment)")
 
 
@@ -110,8 +133,7 @@ def _environment(own: str | None) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = {"sh": _sh, "word": _word, "ssh": _ssh_value, "comment": _comment, "lines": _lines}
-    environment.filters.update(filters)
+    environment.filters.update(_FILTERS)
     return environment
 
 

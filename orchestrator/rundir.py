@@ -93,8 +93,8 @@ class RunDir:
         if verdict is not None:
             known = _state(verdict.get("state"))
             return {"state": known, "since": verdict.get("ended", 0.0), "reason": verdict.get("summary", "")}
-        status = read_json(self.status_file) or {"state": State.CREATED, "since": 0.0, "reason": ""}
-        return dict(status, state=_state(status.get("state")))
+        status = {"state": State.CREATED, "since": 0.0, "reason": "", **(read_json(self.status_file) or {})}
+        return status | {"state": _state(status["state"])}
 
     def record(self) -> dict[str, Any]:
         """Return who started the run, when and where, and the supervisor's process."""

@@ -68,7 +68,7 @@ def judge(ending: State, reason: str, hosts: tuple[HostEnd, ...]) -> Verdict:
         ranks = sum(len(host.ranks) for host in hosts)
         return Verdict(State.SUCCEEDED, f"all {ranks} ranks on {len(hosts)} hosts ended with 0", hosts=hosts)
     unfit = [host for host in hosts if host.failure]
-    if unfit and not any(rank.started for host in hosts for rank in host.ranks):
+    if unfit and not any(map(_has_begun, hosts)):
         # Each is reason enough, and none came of another: the order does not matter.
         candidates = tuple(map(_host_cause, unfit))
         first: Cause | None = candidates[0]
@@ -78,6 +78,10 @@ def judge(ending: State, reason: str, hosts: tuple[HostEnd, ...]) -> Verdict:
         summary = _summary(first, candidates, hosts, reason)
     told = " ".join([reason, *(c.message for c in candidates), *(host.launcher_message for host in hosts)])
     return Verdict(State.FAILED, summary, first, candidates, hosts, bool(_PORT_IN_USE.search(told)))
+
+
+def _has_begun(host: HostEnd) -> bool:
+    return host.launcher_code is not None or any(rank.started for rank in host.ranks)
 
 
 def _unfit_summary(unfit: list[HostEnd]) -> str:

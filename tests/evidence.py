@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 
 from orchestrator.evidence import HostEnd, RankEnd
+from orchestrator.states import State
+from orchestrator.verdict import Verdict, judge
 
 # What torch 2.13 says in a rank whose peer has gone: gloo, NCCL, the store, torchelastic's own agent.
 LOST = [
@@ -39,3 +41,19 @@ def lost(number: int, host: str = "a", at: float = 10.1, message: str = LOST[0],
 
 def host(*ranks: RankEnd, name: str = "a", code: int | None = 1, **more) -> HostEnd:
     return HostEnd(name, ranks, **{"launcher_code": code, "launcher_told": True, **more})
+
+
+def decide(*hosts: HostEnd, reason: str = "it ended") -> Verdict:
+    return judge(State.FAILED, reason, hosts)
+
+
+def named(*hosts: HostEnd) -> int | str | None:
+    """Return the rank or the host named as the first failure; None for undetermined."""
+    first = decide(*hosts).first_failure
+    return None if first is None else first.host if first.rank is None else first.rank
+
+
+def suspects(*hosts: HostEnd) -> set[int | str]:
+    verdict = decide(*hosts)
+    assert verdict.undetermined
+    return {cause.host if cause.rank is None else cause.rank for cause in verdict.candidates}

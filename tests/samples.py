@@ -101,3 +101,12 @@ def orchestrate(*words: str, cwd: Path | None = None, **environ: str) -> subproc
         check=False,
         timeout=60,
     )
+
+
+def click(*words: str) -> Any:
+    """Run the command in this process; errors come out as the result's exception."""
+    from click.testing import CliRunner
+
+    from orchestrator.cli.main import cli
+
+    return CliRunner().invoke(cli, list(words), standalone_mode=False)

@@ -28,6 +28,7 @@ def _torchrun(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
         f"--nproc-per-node={start['local_world_size']}",
         f"--master-addr={start['master_addr']}",
         f"--master-port={start['master_port']}",
+        f"--log-dir={config['scratch']}",  # else a folder of its own in /tmp, which it never removes
         "--max-restarts=0",
         "--no-python",
     ]

@@ -71,7 +71,8 @@ class Launch:
         self.started = True
         start = dict(start, devices=visible_devices(dict(os.environ), self._host["devices"]))
         shim = self._shim(start)
-        argv = commands.training_command(self._config, start, shim)
+        scratch = os.path.dirname(self._ranks.socket_path)
+        argv = commands.training_command(dict(self._config, scratch=scratch), start, shim)
         self.log("starting " + shlex.join(argv))
         try:
             self._process = self._spawn(argv, start)

@@ -55,8 +55,9 @@ def _ranks(text: str | None) -> frozenset[int] | None:
         return None
     found: set[int] = set()
     for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
+        match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if high < low:
             raise click.BadParameter(f"{text!r} is no set of ranks such as 0,8-15", param_hint="--rank")
-        found.update(range(int(low), int(high or low) + 1))
+        found.update(range(low, high + 1))
     return frozenset(found)

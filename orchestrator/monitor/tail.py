@@ -19,6 +19,7 @@ class Tail:
         self.path = path
         self._offset = 0
         self._rest = b""
+        self._after_return = False
 
     def lines(self, *, last: bool = False) -> Iterator[str]:
         """Yield complete lines; with `last` also the unfinished one at the end of the file."""
@@ -35,6 +36,9 @@ class Tail:
             yield rest.decode("utf-8", "replace")
 
     def _split(self, data: bytes) -> Iterator[str]:
+        if self._after_return and data.startswith(b"\n"):
+            data = data[1:]  # the other half of a line's end
+        self._after_return = data.endswith(b"\r")
         *lines, self._rest = (self._rest + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         if len(self._rest) > _LONGEST:
             lines.append(self._rest)

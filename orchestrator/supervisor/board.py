@@ -166,7 +166,7 @@ class Board:
             self._take_rank(state, record)
         if message["launcher"] is not None:
             known = {"code": message["launcher"], "told": message["launcher_told"]}
-            self._on_launcher(state, known | {"time": time.time()})
+            self._on_launcher(state, known | {"time": time.time() + state.offset})
         if message["ended"]:
             self._on_ended(state, {"left": []})
 

@@ -14,10 +14,14 @@ import pytest
 
 from orchestrator.agent import processes
 from orchestrator.bundle import agent_zip
+from orchestrator.states import State
+from tests import samples
 from tests.samples import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from orchestrator.rundir import RunDir
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +47,7 @@ def mark() -> str:
 
 @pytest.fixture
 def spawn(mark: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that starts a marked process, its output a pipe of text; what carries the mark ends."""
+    """Return a function that starts a marked process, its output a pipe; all marked ones are ended."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*argv: str | Path, **options: Any) -> subprocess.Popen[str]:
@@ -55,6 +59,8 @@ def spawn(mark: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         return started[-1]
 
     yield start
+    for process in started:
+        process.kill()  # at once: while it is being started its environment cannot be read
     processes.kill_all(mark, (), (), seconds=5)
     for process in started:
         process.communicate()
@@ -69,3 +75,25 @@ def python(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., subproc
         return spawn(sys.executable, "-c", program, *argv, env=environ, **options)
 
     return start
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder with a job and a state directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "job.yaml").write_text("cluster: {backend: local, nodes: 2}\ntrain: {script: train.py}\n")
+    (tmp_path / "train.py").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def zero_run(here: Path) -> RunDir:
+    """Return the run zero-aaaa of two hosts, with logs of every kind."""
+    made = samples.run_dir(here / "runs", "zero-aaaa", State.RUNNING, backend="pdsh")
+    logs = made.attempt(1).logs
+    (logs / "node1.log").write_bytes(b"starting\nunfinished")
+    (logs / "node1.rank0.out").write_bytes(b"step 1\rstep 2\r\ncaf\xe9\n")
+    (logs / "node2.rank3.err").write_text("ValueError: bad\n")
+    (logs / "node2.rank2.out").write_text("ok\n")
+    return made

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +42,10 @@ def test_every_byte_arrives_once_however_the_file_grows(tmp_path):
         send_all(ship, here)
         assert ship.is_drained()
     logs = samples.RunDir(tmp_path / "job-abcd").attempt(1).logs
-    assert {path.name: path.read_bytes() for path in logs.iterdir()} == {NAME: written, "node1.log": written[:5]}
+    assert {path.name: path.read_bytes() for path in logs.iterdir()} == {
+        NAME: written,
+        "node1.log": written[:5],
+    }
     assert here.sizes(host()) == {NAME: len(written), "node1.log": 5}
 
 
@@ -64,7 +69,7 @@ def test_pieces_in_flight_are_sent_again_after_a_reconnection(tmp_path):
 def test_repeated_and_reordered_pieces_never_change_what_is_there(tmp_path_factory, data, cuts, random):
     here = store(tmp_path_factory.mktemp("runs"))
     edges = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
-    pieces = [(low, data[low:high]) for low, high in zip(edges, edges[1:], strict=False)]
+    pieces = [(low, data[low:high]) for low, high in pairwise(edges)]
     shuffled = pieces * 2
     random.shuffle(shuffled)
     for low, piece in (*shuffled, *pieces):

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.agent import processes
 
-# Every way a process leaves its parent: by itself, in a session of its own, orphaned, without its environment.
+# How a process leaves its parent: by itself, in a session of its own, orphaned, without its environment.
 FAMILY = """
     sh -c 'echo plain $$; exec sleep 60 >&2' &
     setsid sh -c 'echo session $$; exec sleep 60 >&2' &
@@ -55,7 +55,8 @@ def test_descendants_and_marked_processes_are_found_and_nobody_else(spawn, mark)
         spared = {process.pid for process in processes.find(mark, (parent.pid,), (parent.pid, pids["plain"]))}
         assert not spared & {parent.pid, pids["plain"]}
     finally:
-        os.kill(pids["bare"], signal.SIGKILL)
+        for name in ("bare", "child"):
+            os.kill(pids[name], signal.SIGKILL)
         other.kill()
         other.wait()
 
@@ -183,10 +184,11 @@ def test_a_closed_terminal_does_not_end_the_keeper_and_sigterm_goes_to_the_agent
 
 
 def test_a_killed_keeper_is_seen_by_its_agent(python, mark):
-    kept, agent, _, _ = keep(python, mark)
+    kept, agent, folder, _ = keep(python, mark)
     kept.kill()
     assert kept.stdout.readline() == "alive b''\n"
     assert gone(agent)
+    folder.rmdir()
 
 
 ENDING = """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.agent.rank import last_line, rank_environment
+from orchestrator.agent.rank import rank_environment
 
 if TYPE_CHECKING:
     import subprocess
@@ -281,37 +281,3 @@ def test_torchs_own_error_file_goes_before_the_last_line(shim, folder, content, 
 def test_last_words_that_are_no_text_are_shown_as_far_as_they_are(shim):
     record = shim("sh", "-c", r"printf 'step 1\rcaf\351 50%%\n\n' >&2; exit 1").end()
     assert record["message"] == "caf\ufffd 50%"
-
-
-CHAINED = """Traceback (most recent call last):
-  a
-KeyError: 1
-
-During handling of the above exception, another exception occurred:
-
-Traceback (most recent call last):
-  b
-RuntimeError: 2
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("", ""),
-        ("\n \n", ""),
-        ("one\ntwo\n\n", "two"),
-        (
-            "Traceback (most recent call last):\n  File\n    x()\nValueError: bad\nW0 noise after\n",
-            "ValueError: bad",
-        ),
-        (
-            CHAINED,
-            "RuntimeError: 2",
-        ),
-        ("Traceback (most recent call last):\n  File cut off", "  File cut off"),
-        ("x" * 600, "x" * 500),
-    ],
-)
-def test_the_line_that_says_why(text, line):
-    assert last_line(text) == line

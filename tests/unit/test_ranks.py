@@ -26,7 +26,15 @@ def say(ranks: Ranks, **record) -> None:
 
 
 def started(rank: int, shim: int) -> dict:
-    return {"event": "start", "rank": rank, "local_rank": rank, "shim": shim, "pid": 1, "term_time": None, "time": 5.0}
+    return {
+        "event": "start",
+        "rank": rank,
+        "local_rank": rank,
+        "shim": shim,
+        "pid": 1,
+        "term_time": None,
+        "time": 5.0,
+    }
 
 
 def ended(rank: int, shim: int, **how) -> dict:
@@ -45,7 +53,11 @@ def test_what_shims_say_is_heard_in_order_and_a_late_start_hides_no_end(ranks):
     assert ranks.hear() == []
     for record in (started(0, os.getpid()), started(1, os.getpid()), ended(1, os.getpid(), exit_code=3)):
         say(ranks, **record)
-    assert [(record["rank"], record["event"]) for record in ranks.hear()] == [(0, "start"), (1, "start"), (1, "exit")]
+    assert [(record["rank"], record["event"]) for record in ranks.hear()] == [
+        (0, "start"),
+        (1, "start"),
+        (1, "exit"),
+    ]
     assert ranks.live() == [0]
     say(ranks, **started(1, os.getpid()))
     assert [record["exit_code"] for record in ranks.hear()] == [3]
@@ -97,7 +109,9 @@ def test_ranks_killed_with_their_shims_are_all_accounted_for(ranks, spawn, folde
     for rank, shim in enumerate(shims):
         say(ranks, **started(rank, shim.pid))
     say(ranks, **ended(0, shims[0].pid))
-    (folder / "a.rank1.json").write_text(json.dumps(ended(1, shims[1].pid, exit_code=None, signal=9, term_time=2.0)))
+    (folder / "a.rank1.json").write_text(
+        json.dumps(ended(1, shims[1].pid, exit_code=None, signal=9, term_time=2.0))
+    )
     ranks.hear()
     ends = {record["rank"]: (record["signal"], record["term_time"]) for record in ranks.killed()}
     assert ends == {1: (9, 2.0), 2: (signal.SIGKILL, None)}

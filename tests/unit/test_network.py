@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+
+import pytest
+
+from orchestrator.agent import network
+
+
+def test_the_loopback_interface_and_its_address_are_known():
+    assert network.addresses()["127.0.0.1"] == "lo"
+
+
+def test_addresses_are_those_that_the_kernel_lists():
+    listed = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    assert set(listed) <= set(network.addresses())
+    names = {name for _, name in socket.if_nameindex()}
+    assert set(network.addresses().values()) <= names
+
+
+def test_no_link_local_address_is_told_to_other_hosts():
+    assert not [address for address in network.addresses() if address.startswith("fe80")]
+
+
+@pytest.mark.parametrize(
+    ("address", "back"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.1.1", True),  # what Debian writes beside the host's name
+        ("::1", True),
+        ("localhost", True),
+        ("10.0.0.1", False),
+        ("fd00::1", False),
+        ("node1", False),
+    ],
+)
+def test_an_address_that_leads_back_to_oneself(address, back):
+    assert network.is_loopback(address) == back
+
+
+def test_a_port_is_taken_on_every_address_and_only_once():
+    with network.listen(0) as listening:
+        port = listening.getsockname()[1]
+        assert network.interface_towards("127.0.0.1", port, 5) == ("127.0.0.1", "lo")
+        with pytest.raises(OSError, match="in use"):
+            network.listen(port)
+    network.listen(port).close()
+
+
+def test_a_port_taken_on_one_address_is_not_free():
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        network.listen(other.getsockname()[1])
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_both_kinds_of_address_reach_a_port():
+    with network.listen(0) as listening:
+        port = listening.getsockname()[1]
+        assert network.interface_towards("::1", port, 5) == ("::1", "lo")
+
+
+def test_a_closed_port_is_an_error_with_its_reason():
+    with network.listen(0) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        network.interface_towards("127.0.0.1", port, 5)
