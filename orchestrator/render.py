@@ -192,7 +192,7 @@ def _fill(plan: LaunchPlan, template: str, values: dict[str, Any]) -> str:
 def _accelerate_yaml(plan: LaunchPlan, attempt: int) -> str:
     import yaml  # noqa: PLC0415 - only this launcher needs it
 
-    from orchestrator import accelerate_config  # noqa: PLC0415
+    from orchestrator.configs import accelerate_config  # noqa: PLC0415
 
     config = accelerate_config.build(
         plan.deepspeed,

@@ -66,7 +66,7 @@ def prepare(job: LoadedJob, environ: Mapping[str, str], run_id: str | None = Non
     Raises:
         JobFileError: the job file, the hostfile, a filter or a combination of them is wrong.
     """
-    from orchestrator.pool import resolve_pool  # noqa: PLC0415 - render and status start without it
+    from orchestrator.hosts.pool import resolve_pool  # noqa: PLC0415 - render and status start without it
 
     if job.spec.cluster.backend == "slurm":
         fix = "use local, pdsh or ssh"
@@ -91,7 +91,8 @@ def prepare(job: LoadedJob, environ: Mapping[str, str], run_id: str | None = Non
 
 def _check(job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None) -> tuple[str, ...]:
     """Check what only hosts and job file together show; return the warnings."""
-    from orchestrator import accelerate_config, topology  # noqa: PLC0415
+    from orchestrator.configs import accelerate_config  # noqa: PLC0415
+    from orchestrator.hosts import topology  # noqa: PLC0415
 
     zero = (deepspeed or {}).get("zero_optimization", {})
     stage, hpz = zero.get("stage", 0), zero.get("zero_hpz_partition_size", 1)
@@ -144,8 +145,8 @@ def _slot_filter(pool: HostPool) -> str:
     It is there for people and other tools: our agents take their slots from the plan. A name that
     DeepSpeed's filters cannot say (IPv6) therefore costs only the filter.
     """
-    from orchestrator.dialects import deepspeed_filter  # noqa: PLC0415
     from orchestrator.errors import FilterError  # noqa: PLC0415
+    from orchestrator.hosts.dialects import deepspeed_filter  # noqa: PLC0415
 
     whole = HostPool(tuple(Host(h.name, tuple(range(max(h.slots) + 1))) for h in pool.hosts))
     try:
@@ -157,7 +158,7 @@ def _slot_filter(pool: HostPool) -> str:
 def _deepspeed(job: LoadedJob, pool: HostPool) -> dict[str, Any] | None:
     if job.spec.deepspeed is None:
         return None
-    from orchestrator import deepspeed_config  # noqa: PLC0415
+    from orchestrator.configs import deepspeed_config  # noqa: PLC0415
 
     return deepspeed_config.build(job.spec.deepspeed, pool, job.base_dir)
 
@@ -165,7 +166,7 @@ def _deepspeed(job: LoadedJob, pool: HostPool) -> dict[str, Any] | None:
 def _env_file(job: LoadedJob) -> dict[str, str]:
     if job.spec.train.env_file is None:
         return {}
-    from orchestrator.envfile import read_env_file  # noqa: PLC0415
+    from orchestrator.job.envfile import read_env_file  # noqa: PLC0415
 
     return read_env_file(job.spec.train.env_file)
 

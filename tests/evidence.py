@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from orchestrator.evidence import HostEnd, RankEnd
 from orchestrator.states import State
-from orchestrator.verdict import Verdict, judge
+from orchestrator.verdict.evidence import HostEnd, RankEnd
+from orchestrator.verdict.judge import Verdict, judge
 
 # What torch 2.13 says in a rank whose peer has gone: gloo, NCCL, the store, torchelastic's own agent.
 LOST = [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.hosts import HostPool
-    from orchestrator.topology import RankMap
+    from orchestrator.hosts.topology import RankMap
 
 _COLUMNS = ("node", "host", "slots", "ranks", "address", "user", "port")
 
@@ -46,7 +46,7 @@ def hosts_command(
 
     JOB is a job file; without one give --hostfile.
     """
-    from orchestrator.pool import full_pool, resolve_pool
+    from orchestrator.hosts.pool import full_pool, resolve_pool
 
     if job is None and hostfile is None:
         raise click.UsageError("give a job file or --hostfile")
@@ -75,8 +75,8 @@ def _source(job: Path | None, hostfile: Path | None, include: str | None, exclud
 
 def _dialects(pool: HostPool, selected: HostPool) -> tuple[dict[str, str | None], list[str]]:
     """Return the selection in each tool's words (None where it has none), and why not."""
-    from orchestrator.dialects import deepspeed_filter, pdsh_list, slurm_nodelist
     from orchestrator.errors import FilterError
+    from orchestrator.hosts.dialects import deepspeed_filter, pdsh_list, slurm_nodelist
 
     sayers: dict[str, Callable[[], str]] = {
         "deepspeed": lambda: deepspeed_filter(pool, selected),
@@ -99,7 +99,7 @@ def _print_json(pool: HostPool, dialects: dict[str, str | None]) -> None:
 
 
 def _document(pool: HostPool, dialects: dict[str, str | None]) -> dict[str, Any]:
-    from orchestrator.topology import rank_map
+    from orchestrator.hosts.topology import rank_map
 
     ranks = rank_map(pool)
     hosts = [
@@ -118,7 +118,7 @@ def _document(pool: HostPool, dialects: dict[str, str | None]) -> dict[str, Any]
 
 
 def _print_text(pool: HostPool, dialects: dict[str, str | None]) -> None:
-    from orchestrator.topology import rank_map
+    from orchestrator.hosts.topology import rank_map
 
     ranks = rank_map(pool)
     rows = _rows(pool, ranks)
@@ -132,7 +132,7 @@ def _print_text(pool: HostPool, dialects: dict[str, str | None]) -> None:
 
 
 def _rows(pool: HostPool, ranks: RankMap) -> list[list[str]]:
-    from orchestrator.ranges import fold_numbers
+    from orchestrator.hosts.ranges import fold_numbers
 
     rows = []
     for index, host in enumerate(pool.hosts):

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.launchers.ssh_plumbing import split_port
 from orchestrator.rundir import write_text
-from orchestrator.ssh_plumbing import split_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.launchers.base import LastWords, OnExit
 from orchestrator.launchers.openssh import unpack_command
-from orchestrator.remote import Remote, RemoteError
+from orchestrator.launchers.remote import Remote, RemoteError
 from orchestrator.render import node_command
 
 if TYPE_CHECKING:

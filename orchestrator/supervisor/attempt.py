@@ -15,7 +15,7 @@ from orchestrator.supervisor.control import agent_config
 from orchestrator.supervisor.ending import Ending, tail_of
 from orchestrator.supervisor.pushing import Pusher
 from orchestrator.supervisor.starting import Starting
-from orchestrator.verdict import Verdict, judge
+from orchestrator.verdict.judge import Verdict, judge
 
 if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan

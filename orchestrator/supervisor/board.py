@@ -11,7 +11,7 @@ from orchestrator.supervisor.control import ControlServer
 from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.host_state import HostState
 from orchestrator.supervisor.log_store import LogStore
-from orchestrator.verdict import signal_name
+from orchestrator.verdict.judge import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.evidence import HostEnd, RankEnd, adjusted
+from orchestrator.verdict.evidence import HostEnd, RankEnd, adjusted
 
 if TYPE_CHECKING:
     from orchestrator.plan import PlannedHost

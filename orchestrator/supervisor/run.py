@@ -17,8 +17,8 @@ from orchestrator.agent.processes import read_process
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
 from orchestrator.supervisor.attempt import Attempt
-from orchestrator.verdict import Verdict
-from orchestrator.verdict_json import to_json
+from orchestrator.verdict.document import to_json
+from orchestrator.verdict.judge import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

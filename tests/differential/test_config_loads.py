@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator import accelerate_config, deepspeed_config
-from orchestrator.batch import GLOBAL, MICRO, STEPS, resolve_batch
+from orchestrator.configs import accelerate_config, deepspeed_config
+from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, resolve_batch
 from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
 from orchestrator.job import DeepSpeedSpec

@@ -24,8 +24,8 @@ from generated_hosts import (
 )
 
 from orchestrator.errors import FilterError, HostfileError
-from orchestrator.filters import apply_filters
 from orchestrator.hosts import Host, HostPool, parse_hostfile
+from orchestrator.hosts.filters import apply_filters
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

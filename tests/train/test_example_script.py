@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.deepspeed_config import build
+from orchestrator.configs.deepspeed_config import build
+from orchestrator.hosts.pool import resolve_pool
 from orchestrator.job import load_job
-from orchestrator.pool import resolve_pool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zero3_hpz"
 STEP = re.compile(r"^step (\d+)/(\d+) loss (\d+\.\d{3}) tokens/s (\d+) step_time (\d+\.\d\d)s$", re.MULTILINE)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.accelerate_config import build, check_launcher
+from orchestrator.configs.accelerate_config import build, check_launcher
 from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.batch import resolve_batch
-from orchestrator.deepspeed_config import build
+from orchestrator.configs.batch import resolve_batch
+from orchestrator.configs.deepspeed_config import build
 from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
 from orchestrator.job import DeepSpeedSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.deepspeed_config import build
+from orchestrator.configs.deepspeed_config import build
 from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
 from orchestrator.job import DeepSpeedSpec

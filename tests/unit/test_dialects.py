@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.dialects import deepspeed_filter, pdsh_list, slurm_nodelist
 from orchestrator.errors import FilterError
-from orchestrator.filters import apply_filters
 from orchestrator.hosts import Host, HostPool, parse_hostfile
+from orchestrator.hosts.dialects import deepspeed_filter, pdsh_list, slurm_nodelist
+from orchestrator.hosts.filters import apply_filters
 
 POOL = parse_hostfile("worker-[0-2] slots=4\nfe80::1 slots=2\n", "hosts")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.durations import parse_duration
+from orchestrator.job.durations import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.envfile import parse_env, read_env_file
 from orchestrator.errors import JobFileError
+from orchestrator.job.envfile import parse_env, read_env_file
 
 
 @pytest.mark.parametrize(

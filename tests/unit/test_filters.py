@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import FilterError
-from orchestrator.filters import apply_filters
 from orchestrator.hosts import Host, parse_hostfile
+from orchestrator.hosts.filters import apply_filters
 
 POOL = parse_hostfile("worker-0 slots=4\nworker-1 slots=4\n", "hosts")
 SIX = parse_hostfile("bob@a slots=2\n[fe80::1] slots=4\nn[1-4] slots=2\n", "hosts")

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from orchestrator.cli.hosts import hosts_command
 from orchestrator.errors import FilterError, HostfileError, JobFileError
+from orchestrator.hosts.pool import full_pool, resolve_pool
 from orchestrator.job import ClusterSpec
-from orchestrator.pool import full_pool, resolve_pool
 
 
 @pytest.fixture

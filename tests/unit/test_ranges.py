@@ -5,7 +5,7 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.ranges import RangeSyntaxError, expand_names, expand_numbers, fold_names, fold_numbers
+from orchestrator.hosts.ranges import RangeSyntaxError, expand_names, expand_numbers, fold_names, fold_numbers
 
 
 def test_ranges_keep_the_order_written_and_the_last_bracket_runs_fastest():

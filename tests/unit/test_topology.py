@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
-from orchestrator.topology import check_topology, first_ranks, hpz_groups, rank_map, resolve_hpz
+from orchestrator.hosts.topology import check_topology, first_ranks, hpz_groups, rank_map, resolve_hpz
 
 
 def pool(*slots):

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from orchestrator.evidence import HostEnd, RankEnd, adjusted
 from orchestrator.states import State
-from orchestrator.verdict import judge
-from orchestrator.verdict_json import roles, to_json
+from orchestrator.verdict.document import roles, to_json
+from orchestrator.verdict.evidence import HostEnd, RankEnd, adjusted
+from orchestrator.verdict.judge import judge
 from tests.evidence import KILL, LOST, SEGV, TERM, decide, host, lost, named, rank, suspects, told
 
 # -- one cause, and its victims -----------------------------------------------------------------------

@@ -7,10 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.evidence import HostEnd, RankEnd
 from orchestrator.states import State
-from orchestrator.verdict import judge
-from orchestrator.verdict_json import to_json
+from orchestrator.verdict.document import to_json
+from orchestrator.verdict.evidence import HostEnd, RankEnd
+from orchestrator.verdict.judge import judge
 from tests.evidence import KILL, LOST, SEGV, TERM, rank
 
 TIMES = st.floats(0, 20, allow_nan=False).map(lambda value: round(value, 3))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.evidence import HostEnd, RankEnd
-from orchestrator.verdict_json import roles
+from orchestrator.verdict.document import roles
+from orchestrator.verdict.evidence import HostEnd, RankEnd
 from tests.evidence import KILL, SEGV, decide, host, lost, named, rank, suspects, told
 
 

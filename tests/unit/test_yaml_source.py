@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import JobFileError
-from orchestrator.yaml_edit import apply_setting
-from orchestrator.yaml_source import parse_yaml
+from orchestrator.job.yaml_edit import apply_setting
+from orchestrator.job.yaml_source import parse_yaml
 
 
 def source(text: str):

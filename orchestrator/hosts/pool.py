@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.errors import JobFileError, Problem
-from orchestrator.filters import apply_filters
 from orchestrator.hosts import HostPool, local_pool, read_hostfile
+from orchestrator.hosts.filters import apply_filters
 
 if TYPE_CHECKING:
     from pathlib import Path

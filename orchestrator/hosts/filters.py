@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import FilterError, Problem
 from orchestrator.hosts import HostPool
-from orchestrator.ranges import RangeSyntaxError, expand_names, expand_numbers, fold_numbers
+from orchestrator.hosts.ranges import RangeSyntaxError, expand_names, expand_numbers, fold_numbers
 
 if TYPE_CHECKING:
     from orchestrator.hosts import Host

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestrator.states import State
 
 if TYPE_CHECKING:
-    from orchestrator.evidence import HostEnd, RankEnd
+    from orchestrator.verdict.evidence import HostEnd, RankEnd
 
 _SLACK = 0.005  # seconds between a death and its record on an idle host
 

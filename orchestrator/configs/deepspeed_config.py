@@ -10,16 +10,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.batch import GLOBAL, MICRO, STEPS, resolve_batch
+from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, resolve_batch
+from orchestrator.configs.json_source import read_json_object
 from orchestrator.errors import JobFileError, Problem
-from orchestrator.json_source import read_json_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from orchestrator.hosts import HostPool
-    from orchestrator.job_model import DeepSpeedSpec
+    from orchestrator.job.model import DeepSpeedSpec
 
 ZERO = "zero_optimization"
 _REMOVED = {  # key: what to do in its place; DeepSpeed 0.19.8 refuses a configuration with any of them
@@ -120,7 +120,7 @@ def _wishes(spec: DeepSpeedSpec, pool: HostPool, config: Mapping[str, Any]) -> l
 
 
 def _hpz(spec: DeepSpeedSpec, pool: HostPool) -> int | None:
-    from orchestrator.topology import resolve_hpz  # noqa: PLC0415 - topology reads configurations too
+    from orchestrator.hosts.topology import resolve_hpz  # noqa: PLC0415 - topology reads configurations too
 
     return None if spec.hpz is None else resolve_hpz(spec.hpz, pool)
 

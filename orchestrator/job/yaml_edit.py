@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import JobFileError, Problem
-from orchestrator.yaml_source import KeyPath, Origin, YamlSource, compose, dotted, read_node
+from orchestrator.job.yaml_source import KeyPath, Origin, YamlSource, compose, dotted, read_node
 
 _TAG = "tag:yaml.org,2002:"
 

@@ -1,4 +1,4 @@
-"""The job file: loading it, its models and its JSON Schema."""
+"""Load a job file, or say all that is wrong with it; its JSON Schema."""
 
 from __future__ import annotations
 
@@ -11,36 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import JobFileError, Problem
-from orchestrator.job_model import (
-    Backend,
-    ClusterSpec,
-    DeepSpeedSpec,
-    JobSpec,
-    Launcher,
-    SlurmSpec,
-    SshSpec,
-    TrainSpec,
-)
-from orchestrator.job_types import BASE_DIR
+from orchestrator.job.model import JobSpec
+from orchestrator.job.values import BASE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.yaml_source import KeyPath, YamlSource
-
-__all__ = [
-    "Backend",
-    "ClusterSpec",
-    "DeepSpeedSpec",
-    "JobSpec",
-    "Launcher",
-    "LoadedJob",
-    "SlurmSpec",
-    "SshSpec",
-    "TrainSpec",
-    "job_schema",
-    "load_job",
-]
+    from orchestrator.job.yaml_source import KeyPath, YamlSource
 
 
 @dataclass(frozen=True)
@@ -70,8 +47,8 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     Raises:
         JobFileError: with every problem that was found, each with its line or its override.
     """
-    from orchestrator.yaml_edit import apply_setting  # noqa: PLC0415 - models alone need no YAML
-    from orchestrator.yaml_source import parse_yaml  # noqa: PLC0415
+    from orchestrator.job.yaml_edit import apply_setting  # noqa: PLC0415 - models alone need no YAML
+    from orchestrator.job.yaml_source import parse_yaml  # noqa: PLC0415
 
     path = Path(path)
     text = _text(path)
@@ -104,8 +81,8 @@ def _text(path: Path) -> str:
 
 
 def _validated(source: YamlSource, base_dir: Path) -> JobSpec:
-    from orchestrator.job_checks import contradictions  # noqa: PLC0415 - YAML comes with it
-    from orchestrator.job_errors import to_problems  # noqa: PLC0415
+    from orchestrator.job.contradictions import contradictions  # noqa: PLC0415 - YAML comes with it
+    from orchestrator.job.problems import to_problems  # noqa: PLC0415
 
     data = _as_meant(source.data, (), JobSpec, source)
     found = [Problem(each.what, source.where(each.path), fix=each.fix) for each in contradictions(data)]

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import HostfileError, Problem
-from orchestrator.hostline import MAX_NAME, MAX_SLOTS, Entry, LineError, ipv6, parse_line
+from orchestrator.hosts.hostline import MAX_NAME, MAX_SLOTS, Entry, LineError, ipv6, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +64,7 @@ def parse_hostfile(text: str, where: str) -> HostPool:
     """Parse the text of a hostfile.
 
     Args:
-        text: one `TARGET slots=N` a line (the grammar is in `orchestrator.hostline`), blank lines and
+        text: one `TARGET slots=N` a line (the grammar is in `orchestrator.hosts.hostline`), blank lines and
             lines that start with `#`.
         where: name of the file, for errors.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import paramiko
 
-from orchestrator.ssh_plumbing import Proxy, pump, read_lines, split_port
+from orchestrator.launchers.ssh_plumbing import Proxy, pump, read_lines, split_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import FilterError, Problem
-from orchestrator.ranges import fold_names
+from orchestrator.hosts.ranges import fold_names
 
 if TYPE_CHECKING:
     from orchestrator.hosts import Host, HostPool

@@ -1,7 +1,7 @@
 """The types of a job file's values: durations, paths, names, lines of text.
 
 Each type is an annotation for a pydantic model. A value that does not fit raises ValueError with a text that
-says what was expected; `orchestrator.job_errors` adds where the value stands and what to write instead.
+says what was expected; `orchestrator.job.problems` adds where the value stands and what to write instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
-from orchestrator.durations import parse_duration
+from orchestrator.job.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

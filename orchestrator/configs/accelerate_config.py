@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.hosts import HostPool
-    from orchestrator.job_model import Launcher
+    from orchestrator.job.model import Launcher
 
 
 def build(

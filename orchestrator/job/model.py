@@ -1,6 +1,6 @@
 """The job file as models: every key, its type, its default and what it is for.
 
-The models check one value at a time. What two keys say together is checked by `orchestrator.job_checks`.
+The models check one value at a time. What two keys say together is checked by `contradictions.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.job_types import (  # noqa: TC001 - pydantic reads the annotations when it builds the models
+from orchestrator.job.values import (  # noqa: TC001 - pydantic reads the annotations when it builds the models
     Duration,
     JobName,
     JobPath,

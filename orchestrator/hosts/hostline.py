@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.ranges import RangeSyntaxError, expand_names
+from orchestrator.hosts.ranges import RangeSyntaxError, expand_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from orchestrator.plan import file_name
 from orchestrator.states import State
 
 if TYPE_CHECKING:
-    from orchestrator.evidence import HostEnd, RankEnd
-    from orchestrator.verdict import Cause, Verdict
+    from orchestrator.verdict.evidence import HostEnd, RankEnd
+    from orchestrator.verdict.judge import Cause, Verdict
 
 
 def to_json(verdict: Verdict, run_id: str, started: float | None, ended: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from orchestrator.errors import Problem
-from orchestrator.yaml_source import KeyPath, YamlSource, dotted
+from orchestrator.job.yaml_source import KeyPath, YamlSource, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
