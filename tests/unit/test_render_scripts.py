@@ -19,7 +19,7 @@ SHELL_PLANS = {
     "odd": {
         "name": samples.ODD,
         "run_dir": f"/runs/{samples.ODD}",
-        "workdir": f"/work/{samples.ODD}",
+        "workdir": f"/srv/{samples.ODD}",
         "python": f"/opt/{samples.ODD}/python",
         "supervisor_python": f"/opt/{samples.ODD}/python",
         "setup": ("module load a 'b c'", "if true; then\nexport X=1\nfi", 'export A="b;c" # it\'s'),
