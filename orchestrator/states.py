@@ -10,7 +10,7 @@ class State(StrEnum):
 
     CREATED = "CREATED"  # the run directory exists, no supervisor has taken it yet
     STARTING = "STARTING"  # agents are being started on the hosts
-    RUNNING = "RUNNING"  # every host has started its ranks
+    RUNNING = "RUNNING"  # every host has been told to start its ranks
     STOPPING = "STOPPING"  # ranks are being ended
     SUCCEEDED = "SUCCEEDED"  # every rank of every host exited 0
     FAILED = "FAILED"  # a rank, a launcher or a host failed

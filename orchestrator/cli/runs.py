@@ -87,7 +87,7 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
 
 
 @click.command("cancel")
-@_RUN
+@click.argument("run", shell_complete=complete_run)
 @_ROOT
 def cancel_command(run: str, run_root: Path) -> int:
     """End a run: SIGTERM to every rank, SIGKILL after the job's grace time. Waits until it has ended."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.output import print_json
+from orchestrator.errors import JobFileError
 
 if TYPE_CHECKING:
     from orchestrator.submit import Prepared
@@ -23,7 +24,11 @@ def _prepare(job: Path, overrides: tuple[str, ...]) -> Prepared:
     from orchestrator import submit
     from orchestrator.job import load_job
 
-    prepared = submit.prepare(load_job(job, overrides), os.environ)
+    loaded = load_job(job, overrides)
+    try:
+        prepared = submit.prepare(loaded, os.environ)
+    except JobFileError as error:
+        raise JobFileError(*map(loaded.located, error.problems)) from error
     for warning in prepared.warnings:
         click.echo(click.style("warning: ", fg="yellow") + warning, err=True)
     return prepared

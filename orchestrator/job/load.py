@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
@@ -29,12 +29,23 @@ class LoadedJob:
         path: the file, as given.
         text: the effective YAML: the file's own text, or with overrides the document they make.
         base_dir: absolute folder of the file, where its relative paths start.
+        source: the document with its lines.
     """
 
     spec: JobSpec
     path: Path
     text: str
     base_dir: Path
+    source: YamlSource
+
+    def located(self, problem: Problem) -> Problem:
+        """Return a problem whose `where` is a key path with the file and line of that key before it."""
+        keys = tuple(problem.where.split("."))
+        if keys[0] in ("include", "exclude"):  # as the filters, which know no job file, call themselves
+            keys = ("cluster", *keys)
+        if keys[0] not in JobSpec.model_fields:
+            return problem
+        return replace(problem, where=self.source.where(keys))
 
 
 def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
@@ -57,7 +68,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     for setting in overrides:
         source = apply_setting(source, setting)
     spec = _validated(source, base_dir)
-    return LoadedJob(spec, path, source.dump() if overrides else text, base_dir)
+    return LoadedJob(spec, path, source.dump() if overrides else text, base_dir, source)
 
 
 def job_schema() -> dict[str, Any]:

@@ -92,7 +92,7 @@ class ClusterSpec(_Section):
 
     backend: Backend = Field(
         description="local: hosts simulated on this machine; pdsh and ssh: the hosts of the hostfile; "
-        "slurm: the hosts Slurm gives."
+        "slurm: the hosts Slurm gives (submit refuses it in this version)."
     )
     hostfile: JobPath | None = Field(
         default=None, description="DeepSpeed hostfile: one host a line, with slots=N."

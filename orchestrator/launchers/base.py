@@ -23,6 +23,10 @@ NODE_SCRIPT_FAILED = 98
 SENTINEL = "@orchestrate "
 """Begins a line that node.sh says to the user; everything else on the way is noise or a tool's own word."""
 
+_HOST_KEY_FIX = (
+    "connect once by hand, or set cluster.ssh.accept_new_host_keys: true for hosts never seen before"
+)
+
 OnExit = Callable[[str, int, str], None]
 """Called with a host's alias, the exit code of its command (minus a signal number), and its last words."""
 
@@ -59,6 +63,8 @@ class LastWords:
     def of(self, alias: str) -> str:
         """Return what a host said last: what node.sh says to the user, else the tail of everything."""
         lines = list(self._lines.get(alias, ()))
+        if any("Host key verification failed" in line for line in lines):
+            lines.append(_HOST_KEY_FIX)
         told = [line[len(SENTINEL) :] for line in lines if line.startswith(SENTINEL)]
         return told[-1] if told else "; ".join(line for line in lines[-3:] if line.strip())
 

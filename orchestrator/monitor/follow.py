@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.1  # seconds
 _TAIL_LINES = 20
+_OWN = "[orchestrate "  # an agent's own lines in a host's log: the verdict has told what they tell
 
 
 def follow_run(run: RunDir) -> int:
@@ -66,7 +67,8 @@ def _show_end(run: RunDir, status: dict[str, Any]) -> None:
 
 
 def _show_log(log: Path) -> None:
-    lines = [line for line in Tail(log).lines(last=True) if line.strip()][-_TAIL_LINES:]
+    said = (line for line in Tail(log).lines(last=True) if not line.startswith(_OWN))
+    lines = [line for line in said if line.strip()][-_TAIL_LINES:]
     if lines:
         click.echo(click.style(f"--- the end of {log}", dim=True))
         for line in lines:

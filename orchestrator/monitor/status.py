@@ -25,6 +25,10 @@ def current_status(run: RunDir) -> dict[str, Any]:
     again = run.status()  # the verdict may have been written between the two looks
     if again["state"].is_final:
         return again
+    attempts = run.attempts()
+    if attempts and not attempts[-1].control_file.exists() and "supervisor" in run.record():
+        reason = "its supervisor is gone and left no verdict (see supervisor.log); its hosts have given it up"
+        return dict(status, state=State.LOST, reason=reason)
     reason = (
         "its supervisor is gone and left no verdict (see supervisor.log); agents end their ranks when the "
         f"lease runs out; until then `orchestrate supervise {run.path}` takes the run over"

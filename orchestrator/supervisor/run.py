@@ -45,28 +45,34 @@ def supervise(path: Path) -> int:
         print(f"orchestrate: cannot run {path}: {error}", file=sys.stderr)
         return 3
     with lock:
-        if not _is_ours(lock.fileno(), run_dir):
-            print(f"orchestrate: {run_dir.run_id} has a supervisor or a verdict already", file=sys.stderr)
+        refusal = _refusal(lock.fileno(), run_dir)
+        if refusal:
+            print(f"orchestrate: {run_dir.run_id} {refusal}", file=sys.stderr)
             return 3
         return _supervise(run_dir, plan)
 
 
-def _is_ours(lock: int, run_dir: RunDir) -> bool:
+def _refusal(lock: int, run_dir: RunDir) -> str:
+    """Return why this process may not drive the run; "" when it may."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
-    return run_dir.verdict() is None
+        return "has a supervisor already"
+    if run_dir.verdict() is not None:
+        return "has a verdict already"
+    begun = "supervisor" in run_dir.record()
+    if begun and not run_dir.attempts()[-1].control_file.exists():
+        return "has been given up by its hosts, the lease has run out; submit the job again"
+    return ""
 
 
 def _supervise(run_dir: RunDir, plan: LaunchPlan) -> int:
-    started = time.time()
     run_dir.reserve(_VERDICT_BYTES * (plan.world_size + 64))
-    _record_ourselves(run_dir)
+    started = _record_ourselves(run_dir)
     run_dir.write_status(State.STARTING)
     run_dir.add_event("supervisor", pid=os.getpid())
     try:
-        verdict = asyncio.run(Supervisor(run_dir, plan).run())
+        verdict = asyncio.run(Supervisor(run_dir, plan, started).run())
     except Exception as error:  # noqa: BLE001 - whatever it is, the run must not be left without a verdict
         traceback.print_exc()
         verdict = Verdict(State.FAILED, f"the supervisor failed: {error!r}; see supervisor.log")
@@ -77,7 +83,8 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan) -> int:
     return 0 if verdict.state is State.SUCCEEDED else 1
 
 
-def _record_ourselves(run_dir: RunDir) -> None:
+def _record_ourselves(run_dir: RunDir) -> float:
+    """Write down which process drives the run; return when its first supervisor did (epoch seconds)."""
     own = read_process(os.getpid())
     record = run_dir.record()
     record["supervisor"] = {
@@ -85,14 +92,17 @@ def _record_ourselves(run_dir: RunDir) -> None:
         "started": None if own is None else own.started,
         "host": socket.gethostname(),
     }
+    started = float(record.setdefault("started", time.time()))
     write_json(run_dir.record_file, record)
+    return started
 
 
 class Supervisor:
     """One run: attempt after attempt until a verdict stands, with an ear for cancel and the clock."""
 
-    def __init__(self, run_dir: RunDir, plan: LaunchPlan) -> None:
+    def __init__(self, run_dir: RunDir, plan: LaunchPlan, started: float) -> None:
         self._run_dir = run_dir
+        self._started = started
         self._plan = plan
         self._attempt: Attempt | None = None
         self._end: tuple[State, str] | None = None
@@ -149,5 +159,5 @@ class Supervisor:
 
     async def _watch_clock(self) -> None:
         if self._plan.time_limit is not None:
-            await asyncio.sleep(self._plan.time_limit)
+            await asyncio.sleep(self._started + self._plan.time_limit - time.time())
             self._finish(State.TIMEOUT, f"the time limit of {self._plan.time_limit:g} s ran out")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from orchestrator.verdict.judge import Cause, Verdict
 
 
+_TOLD = ("victim", "stopped")  # what such a rank said last has nothing to do with why it ended
+
+
 def to_json(verdict: Verdict, run_id: str, started: float | None, ended: float) -> dict[str, Any]:
     """Return the verdict as `verdict.json` holds it."""
     role = roles(verdict)
@@ -49,7 +52,8 @@ def _host_json(host: HostEnd, role: dict[int, str]) -> dict[str, Any]:
     return {
         "name": host.name,
         "state": "failed" if host.failure else ("ok" if host.launcher_code == 0 else "ended"),
-        "message": host.failure or (host.launcher_message if host.launcher_code else ""),
+        "message": host.failure
+        or ("" if host.launcher_told or not host.launcher_code else host.launcher_message),
         "launcher_exit_code": host.launcher_code,
         "ranks": [
             {
@@ -59,7 +63,7 @@ def _host_json(host: HostEnd, role: dict[int, str]) -> dict[str, Any]:
                 "signal": rank.signal,
                 "role": role[rank.rank],
                 "time": rank.time,
-                "message": rank.message,
+                "message": "" if role[rank.rank] in _TOLD else rank.message,
             }
             for rank in host.ranks
         ],

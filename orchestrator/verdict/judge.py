@@ -217,7 +217,7 @@ def _summary(
         return reason
     names = _some([_name(cause) for cause in candidates])
     messages = {cause.message for cause in candidates}
-    said = f": {messages.pop()}" if len(messages) == 1 else ""
+    said = f": {messages.pop()}" if len(messages) == 1 and messages != {""} else ""
     return f"undetermined: the evidence cannot tell which failed first of {names}{said}"
 
 

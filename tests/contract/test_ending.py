@@ -78,6 +78,9 @@ def test_ranks_of_a_killed_supervisor_end_when_the_lease_runs_out(site: Site) ->
     again = site.orchestrate("cancel", run.run_id)
     assert again.returncode == 1
     assert "LOST" in again.stdout
+    taken = site.orchestrate("supervise", str(run.path))
+    assert taken.returncode == 3, "the ranks have ended: there is nothing to take over, and nothing to repeat"
+    assert "submit the job again" in taken.stderr
 
 
 def test_follow_ends_with_the_run_and_tells_its_end(local: Site) -> None:

@@ -90,7 +90,10 @@ def down(args: argparse.Namespace) -> int:
         clear(*found[name])
         print(f"{name} is down")
     for name in sorted(set(found) - set(names)):
-        print(f"{name} belongs to the running process {found[name][1]['owner'][0]}; name it to end it")
+        owner = found[name][1]["owner"]
+        print(
+            f"{name} {f'belongs to the running process {owner[0]}' if owner else 'stays'}; name it to end it"
+        )
     with contextlib.suppress(OSError):
         args.dir.rmdir()
     return 0

@@ -38,7 +38,9 @@ def test_a_run_whose_supervisor_is_gone_is_lost_and_says_what_to_do(run, gone):
     record(run, samples.supervisor_record(gone, started=1))
     status = current_status(run)
     assert status["state"] is State.LOST
-    assert f"orchestrate supervise {run.path}" in status["reason"]
+    assert "its hosts have given it up" in status["reason"]
+    run.attempt(1).control_file.write_text("{}")  # agents are still waiting
+    assert f"orchestrate supervise {run.path}" in current_status(run)["reason"]
 
 
 def test_another_process_with_the_supervisors_pid_is_not_the_supervisor(run, spawn):
