@@ -20,9 +20,14 @@ def training_command(config: dict[str, Any], start: dict[str, Any], shim: list[s
     return _COMMANDS[config["launcher"]](config, start) + shim
 
 
+def _late(config: dict[str, Any], start: dict[str, Any], module: str) -> list[str]:
+    where = [start["master_addr"], str(start["master_port"]), str(start["node_rank"])]
+    return [config["python"], config["agent_file"], "late-launch", module, *where]
+
+
 def _torchrun(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
     return [
-        *(config["python"], "-m", "torch.distributed.run"),
+        *_late(config, start, "torch.distributed.run"),
         f"--nnodes={start['nnodes']}",
         f"--node-rank={start['node_rank']}",
         f"--nproc-per-node={start['local_world_size']}",
@@ -47,7 +52,7 @@ def _deepspeed(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
 
 def _accelerate(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
     return [
-        *(config["python"], "-m", "accelerate.commands.launch"),
+        *_late(config, start, "accelerate.commands.launch"),
         *("--config_file", config["accelerate_config"]),
         *("--num_machines", str(start["nnodes"])),
         *("--num_processes", str(start["world_size"])),

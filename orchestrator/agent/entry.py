@@ -1,4 +1,4 @@
-"""What `agent.pyz` does when it is run: `agent`, `rank` or `deepspeed-launch`."""
+"""What `agent.pyz` does when it is run: `agent`, `rank`, `late-launch` or `deepspeed-launch`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ def main(argv: list[str]) -> int:
         from .rank import main as run_rank  # noqa: PLC0415
 
         return run_rank(argv[1:])
+    if argv[0] == "late-launch":
+        from .late_launch import main as run_late  # noqa: PLC0415
+
+        return run_late(argv[1:])
     if argv[0] == "deepspeed-launch":
         from .deepspeed_launch import main as run_deepspeed  # noqa: PLC0415
 

@@ -32,7 +32,8 @@ START = {
 SHIM = ["/venv/bin/python", "/run/agent.pyz", "rank", "c.json", "--", "train.py", "--flag=it's"]
 EXPECTED = {
     "torchrun": (
-        "-m torch.distributed.run --nnodes=3 --node-rank=1 --nproc-per-node=2 --master-addr=fd00::1 "
+        "/run/agent.pyz late-launch torch.distributed.run fd00::1 29500 1 "
+        "--nnodes=3 --node-rank=1 --nproc-per-node=2 --master-addr=fd00::1 "
         "--master-port=29500 --log-dir=/tmp/orchestrate-x --max-restarts=0 --no-python"
     ),
     "deepspeed": (
@@ -40,7 +41,8 @@ EXPECTED = {
         "--master_port=29500 --no_python --no_local_rank"
     ),
     "accelerate": (
-        "-m accelerate.commands.launch --config_file /run/accelerate.yaml --num_machines 3 --num_processes 7 "
+        "/run/agent.pyz late-launch accelerate.commands.launch fd00::1 29500 1 "
+        "--config_file /run/accelerate.yaml --num_machines 3 --num_processes 7 "
         "--machine_rank 1 --main_process_ip fd00::1 --main_process_port 29500 --no_python"
     ),
 }

@@ -1,0 +1,1 @@
+"""Comparisons with the tools one would use instead; `python -m benchmarks.NAME` runs one."""
