@@ -43,7 +43,7 @@ def _workdir(config: dict[str, Any]) -> list[str]:
 def _modules(config: dict[str, Any]) -> list[str]:
     if shutil.which(config["python"]) is None:
         return [f"train.python {config['python']!r} is not a program here"]
-    module = commands.MODULES[config["launcher"]]
+    module = commands.NEEDED[config["launcher"]]
     if importlib.util.find_spec(module) is not None:
         return []
     needs = f"{sys.executable} has no module {module!r}, which launcher {config['launcher']} needs"

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+MODULES = {
+    "torchrun": "torch.distributed.run",
+    "deepspeed": "agent.deepspeed_launch",
+    "accelerate": "accelerate.commands.launch",
+}
+"""What late_launch.py imports and runs for each launcher."""
 
-def training_command(config: dict[str, Any], start: dict[str, Any], shim: list[str]) -> list[str]:
-    """Return the argv that starts this host's ranks.
+NEEDED = {"torchrun": "torch", "deepspeed": "deepspeed", "accelerate": "accelerate"}
+"""What the host's python must be able to import for each launcher."""
+
+
+def launcher_args(config: dict[str, Any], start: dict[str, Any], shim: list[str]) -> list[str]:
+    """Return the launcher's arguments on this host.
 
     Args:
-        config: the agent's configuration (launcher, python, rendered, agent_file).
+        config: the agent's configuration (launcher, world_info, accelerate_config, scratch).
         start: the supervisor's start message (node_rank, nnodes, world_size, local_world_size,
             master_addr, master_port).
         shim: what each rank has to run; all three launchers start it as a plain program.
@@ -17,17 +27,18 @@ def training_command(config: dict[str, Any], start: dict[str, Any], shim: list[s
     Raises:
         KeyError: no such launcher.
     """
-    return _COMMANDS[config["launcher"]](config, start) + shim
+    return _ARGS[config["launcher"]](config, start) + shim
 
 
-def _late(config: dict[str, Any], start: dict[str, Any], module: str) -> list[str]:
-    where = [start["master_addr"], str(start["master_port"]), str(start["node_rank"])]
-    return [config["python"], config["agent_file"], "late-launch", module, *where]
+def wait_for(config: dict[str, Any], start: dict[str, Any]) -> tuple[str, int] | None:
+    """Return what must answer before this host's launcher runs; None for nothing."""
+    if start["node_rank"] == 0 or config["launcher"] == "deepspeed":
+        return None  # DeepSpeed's launchers do not meet: its ranks do, much later
+    return start["master_addr"], int(start["master_port"])
 
 
 def _torchrun(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
     return [
-        *_late(config, start, "torch.distributed.run"),
         f"--nnodes={start['nnodes']}",
         f"--node-rank={start['node_rank']}",
         f"--nproc-per-node={start['local_world_size']}",
@@ -41,7 +52,7 @@ def _torchrun(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
 
 def _deepspeed(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
     return [
-        *(config["python"], config["agent_file"], "deepspeed-launch", config["world_info"]),
+        config["world_info"],
         f"--node_rank={start['node_rank']}",
         f"--master_addr={start['master_addr']}",
         f"--master_port={start['master_port']}",
@@ -52,7 +63,6 @@ def _deepspeed(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
 
 def _accelerate(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
     return [
-        *_late(config, start, "accelerate.commands.launch"),
         *("--config_file", config["accelerate_config"]),
         *("--num_machines", str(start["nnodes"])),
         *("--num_processes", str(start["world_size"])),
@@ -63,7 +73,4 @@ def _accelerate(config: dict[str, Any], start: dict[str, Any]) -> list[str]:
     ]
 
 
-_COMMANDS = {"torchrun": _torchrun, "deepspeed": _deepspeed, "accelerate": _accelerate}
-
-MODULES = {"torchrun": "torch", "deepspeed": "deepspeed", "accelerate": "accelerate"}
-"""What the host's python must be able to import for each launcher."""
+_ARGS = {"torchrun": _torchrun, "deepspeed": _deepspeed, "accelerate": _accelerate}

@@ -1,4 +1,4 @@
-"""Start `deepspeed.launcher.launch` with the world info from a file.
+"""`deepspeed.launcher.launch` with the world info from a file.
 
 DeepSpeed's runner hands it over as one base64 argument (0.19.8, launcher/multinode_runner.py), and the
 kernel refuses an argument over 128 KiB: about 2,500 hosts of 8 slots.
@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import sys
 
+from deepspeed.launcher import launch
 
-def main(argv: list[str]) -> int:
-    """Run DeepSpeed's launch.main in this process: `deepspeed-launch WORLD_INFO.json ARGS...`."""
-    with open(argv[0], "rb") as file:
+
+def main() -> None:
+    """Run DeepSpeed's launch.main with `WORLD_INFO.json ARGS...` from sys.argv."""
+    with open(sys.argv[1], "rb") as file:
         world_info = base64.urlsafe_b64encode(file.read()).decode()
-    sys.argv = ["deepspeed.launcher.launch", f"--world_info={world_info}", *argv[1:]]
-    from deepspeed.launcher import launch  # noqa: PLC0415 - only here is it certain to be installed
-
+    sys.argv = ["deepspeed.launcher.launch", f"--world_info={world_info}", *sys.argv[2:]]
     launch.main()
-    return 0

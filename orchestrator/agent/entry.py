@@ -1,4 +1,4 @@
-"""What `agent.pyz` does when it is run: `agent`, `rank`, `late-launch` or `deepspeed-launch`."""
+"""What `agent.pyz` does when it is run: `agent`, `rank` or `late-launch`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ def main(argv: list[str]) -> int:
         from .late_launch import main as run_late  # noqa: PLC0415
 
         return run_late(argv[1:])
-    if argv[0] == "deepspeed-launch":
-        from .deepspeed_launch import main as run_deepspeed  # noqa: PLC0415
-
-        return run_deepspeed(argv[1:])
     if argv[0] == "agent":
         return _agent(*argv[1:])
     print(f"agent.pyz: no such command {argv[0]!r}", file=sys.stderr)

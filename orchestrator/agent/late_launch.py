@@ -1,13 +1,18 @@
-"""Start torchrun or `accelerate launch`; on all hosts but the first, not before the first one answers.
+"""Import a training launcher at once, run it when the order comes.
 
-Their processes meet at a TCPStore that the first host's opens. One that connects before it listens is held
-up by c10d's retries (torch 2.13): about half a second before any rank of that host starts. So the import,
-which takes longest, goes on meanwhile, and the port is tried every few milliseconds.
+The import takes longest of all that happens before a rank starts (torch: most of a second, many on a slow
+shared disk), so it goes on while the other hosts come up. The order is one line of JSON on standard input;
+end-of-file without one means that the agent is gone.
+
+torchrun and `accelerate launch` meet at a TCPStore that the first host's opens. One that connects before it
+listens is held up by c10d's retries (torch 2.13), for about half a second; so the others try the port first.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import socket
 import sys
 import time
@@ -17,12 +22,21 @@ _POLL = 0.02  # seconds
 
 
 def main(argv: list[str]) -> int:
-    """Run a launcher's module in this process: `late-launch MODULE MASTER PORT NODE_RANK ARGS...`."""
-    module, master, port, node_rank = argv[:4]
-    launcher = importlib.import_module(module)
-    if node_rank != "0":
-        _wait_for(master, int(port))
-    sys.argv = [module, *argv[4:]]
+    """Run a launcher's `main()` in this process: `late-launch MODULE`.
+
+    The order holds `args` (its command line), `env` (variables to set) and `wait_for` (address and port
+    that must answer first, or null).
+    """
+    launcher = importlib.import_module(argv[0])
+    line = sys.stdin.readline()
+    if not line:
+        return 1
+    order = json.loads(line)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # ranks inherit it
+    os.environ.update(order["env"])
+    if order["wait_for"]:
+        _wait_for(*order["wait_for"])
+    sys.argv = [argv[0], *order["args"]]
     launcher.main()
     return 0
 

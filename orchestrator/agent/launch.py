@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -64,21 +65,42 @@ class Launch:
         events, self._events = self._events, []
         return events
 
-    def start(self, start: dict[str, Any]) -> None:
-        """Start the training launcher; does nothing the second time."""
-        if self.started or self.stopping:
+    def warm_up(self) -> None:
+        """Have the launcher's module imported while the other hosts come up; does nothing the second time."""
+        if self._process is not None or self.exit_code is not None or self.stopping:
             return
-        self.started = True
-        start = dict(start, devices=visible_devices(dict(os.environ), self._host["devices"]))
-        shim = self._shim(start)
-        scratch = os.path.dirname(self._ranks.socket_path)
-        argv = commands.training_command(dict(self._config, scratch=scratch), start, shim)
-        self.log("starting " + shlex.join(argv))
+        module = commands.MODULES[self._config["launcher"]]
+        argv = [self._config["python"], self._config["agent_file"], "late-launch", module]
         try:
-            self._process = self._spawn(argv, start)
+            self._process = self._spawn(argv)
         except OSError as error:
             self.log(f"cannot start {argv[0]}: {error.strerror}")
             self._on_exit(127)
+
+    def start(self, start: dict[str, Any]) -> None:
+        """Run the training launcher; does nothing the second time."""
+        if self.started or self.stopping:
+            return
+        self.started = True
+        self.warm_up()
+        start = dict(start, devices=visible_devices(dict(os.environ), self._host["devices"]))
+        config = dict(self._config, scratch=os.path.dirname(self._ranks.socket_path))
+        args = commands.launcher_args(config, start, self._shim(start))
+        order = {
+            "args": args,
+            "env": launcher_environment(dict(os.environ), start),
+            "wait_for": commands.wait_for(config, start),
+        }
+        self.log(f"running {commands.MODULES[config['launcher']]} {shlex.join(args)}")
+        self._give(order)
+
+    def _give(self, order: dict[str, Any]) -> None:
+        """Hand the launcher its order; one that has ended meanwhile is seen to have."""
+        if self._process is None or self._process.stdin is None:
+            return
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.close()
 
     def _shim(self, start: dict[str, Any]) -> list[str]:
         """Write the shims' configuration and return the command that starts one."""
@@ -95,16 +117,15 @@ class Launch:
         python, agent = self._config["python"], self._config["agent_file"]
         return [python, agent, "rank", path, "--", *self._config["command"]]
 
-    def _spawn(self, argv: list[str], start: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def _spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
         environ = dict(os.environ)
-        environ.update(launcher_environment(environ, start))
         environ[processes.MARK] = self._mark
         with open(self._log_path, "ab") as log:
             return subprocess.Popen(
                 argv,
                 cwd=self._config["workdir"],
                 env=environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -162,7 +183,7 @@ class Launch:
     def _on_ranks_gone(self) -> None:
         now = time.monotonic()
         self._ranks_gone = self._ranks_gone or now
-        if self.started and self.exit_code is None:
+        if self._process is not None and self.exit_code is None:
             if now - self._ranks_gone > _LINGER_SECONDS:
                 self._terminate_launcher()
             return

@@ -50,6 +50,7 @@ class Agent:
         self.exit_code = 0
         self.said_drained = False
         self.fault = ""
+        self.problems: list[str] = []
 
     def run(self) -> int:
         """Serve the supervisor until it releases this host, or the lease runs out."""
@@ -63,7 +64,10 @@ class Agent:
         self.selector.register(self.ranks.socket, selectors.EVENT_READ, lambda _: None)
         self.selector.register(self.keeper, selectors.EVENT_READ, self._on_keeper_gone)
         self.launch.log(f"agent {os.getpid()} on {socket.gethostname()}, run {self.config['run_id']}")
+        self.problems = checks.problems(self.config, self.host["devices"])
         try:
+            if not self.problems:
+                self.launch.warm_up()
             while not self.released:
                 self._turn()
         finally:
@@ -134,7 +138,7 @@ class Agent:
                 "python": sys.version.split()[0],
                 "gpus": checks.count_gpus(),
                 "addresses": self._addresses(),
-                "problems": [] if started else checks.problems(self.config, self.host["devices"]),
+                "problems": self.problems,
                 "port": self._hold_port() if not started and self.host["index"] == 0 else None,
                 "ranks": list(self.ranks.records.values()),
                 "launcher": self.launch.exit_code,

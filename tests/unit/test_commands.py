@@ -3,12 +3,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
+import subprocess
 import sys
 
 import pytest
 
 from orchestrator.agent.checks import visible_devices
-from orchestrator.agent.commands import MODULES, training_command
+from orchestrator.agent.commands import MODULES, NEEDED, launcher_args, wait_for
 from orchestrator.agent.launch import launcher_environment
 
 CONFIG = {
@@ -32,16 +34,14 @@ START = {
 SHIM = ["/venv/bin/python", "/run/agent.pyz", "rank", "c.json", "--", "train.py", "--flag=it's"]
 EXPECTED = {
     "torchrun": (
-        "/run/agent.pyz late-launch torch.distributed.run fd00::1 29500 1 "
         "--nnodes=3 --node-rank=1 --nproc-per-node=2 --master-addr=fd00::1 "
         "--master-port=29500 --log-dir=/tmp/orchestrate-x --max-restarts=0 --no-python"
     ),
     "deepspeed": (
-        "/run/agent.pyz deepspeed-launch /run/world_info.json --node_rank=1 --master_addr=fd00::1 "
+        "/run/world_info.json --node_rank=1 --master_addr=fd00::1 "
         "--master_port=29500 --no_python --no_local_rank"
     ),
     "accelerate": (
-        "/run/agent.pyz late-launch accelerate.commands.launch fd00::1 29500 1 "
         "--config_file /run/accelerate.yaml --num_machines 3 --num_processes 7 "
         "--machine_rank 1 --main_process_ip fd00::1 --main_process_port 29500 --no_python"
     ),
@@ -50,14 +50,22 @@ EXPECTED = {
 
 @pytest.mark.parametrize("launcher", EXPECTED)
 def test_each_launcher_starts_the_shims_as_plain_programs(launcher):
-    command = training_command({**CONFIG, "launcher": launcher}, START, SHIM)
-    assert command == ["/venv/bin/python", *EXPECTED[launcher].split(), *SHIM]
+    args = launcher_args({**CONFIG, "launcher": launcher}, START, SHIM)
+    assert args == [*EXPECTED[launcher].split(), *SHIM]
     assert launcher in MODULES
+    assert launcher in NEEDED
+
+
+def test_only_launchers_that_meet_wait_and_never_on_the_first_host():
+    waiting = {launcher: wait_for({"launcher": launcher}, START) for launcher in EXPECTED}
+    store = ("fd00::1", 29500)
+    assert waiting == {"torchrun": store, "deepspeed": None, "accelerate": store}
+    assert wait_for({"launcher": "torchrun"}, {**START, "node_rank": 0}) is None
 
 
 def test_an_unknown_launcher_is_an_error():
     with pytest.raises(KeyError):
-        training_command({**CONFIG, "launcher": "mpirun"}, START, SHIM)
+        launcher_args({**CONFIG, "launcher": "mpirun"}, START, SHIM)
 
 
 FAKE_LAUNCH = """
@@ -76,23 +84,41 @@ def test_deepspeeds_launcher_gets_the_world_info_from_a_file(agent_file, folder,
     (package.parent / "__init__.py").touch()
     hosts = {f"node{number:05}": list(range(8)) for number in range(10_000)}
     (folder / "world.json").write_text(json.dumps(hosts))
-    argv = [
-        sys.executable,
-        agent_file,
-        "deepspeed-launch",
-        folder / "world.json",
-        "--node_rank=1",
-        "train.py",
-    ]
-    said, _ = spawn(*argv, env={"PYTHONPATH": str(folder)}).communicate(timeout=20)
+    argv = [sys.executable, agent_file, "late-launch", MODULES["deepspeed"]]
+    order = {"args": [str(folder / "world.json"), "--node_rank=1", "train.py"], "env": {}, "wait_for": None}
+    process = spawn(*argv, env={"PYTHONPATH": str(folder)}, stdin=subprocess.PIPE)
+    said, _ = process.communicate(json.dumps(order) + "\n", timeout=20)
     name, info, *rest = json.loads(said)
     assert (name, rest) == ("deepspeed.launcher.launch", ["--node_rank=1", "train.py"])
     assert json.loads(base64.urlsafe_b64decode(info.removeprefix("--world_info="))) == hosts
 
 
-def test_an_unknown_command_of_the_agent_is_told(agent_file, spawn):
-    import subprocess
+def test_a_launcher_that_gets_no_order_runs_nothing(agent_file, folder, spawn):
+    (folder / "launcher.py").write_text("def main():\n    print('ran')\n")
+    argv = [sys.executable, agent_file, "late-launch", "launcher"]
+    process = spawn(*argv, env={"PYTHONPATH": str(folder)}, stdin=subprocess.PIPE)
+    assert process.communicate("", timeout=20)[0] == ""
+    assert process.returncode == 1
 
+
+def test_a_launcher_waits_until_the_first_host_answers_and_takes_its_variables(agent_file, folder, spawn):
+    (folder / "launcher.py").write_text("import os\ndef main():\n    print(os.environ['SAID'], flush=True)\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        order = {"args": [], "env": {"SAID": "hello"}, "wait_for": ["127.0.0.1", port]}
+        argv = [sys.executable, agent_file, "late-launch", "launcher"]
+        process = spawn(*argv, env={"PYTHONPATH": str(folder)}, stdin=subprocess.PIPE)
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.7)
+        taken.listen()
+        assert process.communicate(timeout=20)[0] == "hello\n"
+    assert process.returncode == 0
+
+
+def test_an_unknown_command_of_the_agent_is_told(agent_file, spawn):
     process = spawn(sys.executable, agent_file, "dance", stderr=subprocess.PIPE)
     assert process.communicate(timeout=20)[1] == "agent.pyz: no such command 'dance'\n"
     assert process.returncode == 2

@@ -91,4 +91,5 @@ def test_training_packages_are_imported_by_name_where_they_are_meant_to_be():
             found |= {
                 (path.name, name.partition(".")[0]) for name in names if name.partition(".")[0] in HEAVY
             }
-    assert {name for name, _ in found} <= {"remote.py"}  # paramiko, itself imported only by the launcher
+    # paramiko, itself imported only by the launcher; DeepSpeed, on a host, by the launcher that is its own
+    assert {name for name, _ in found} <= {"remote.py", "deepspeed_launch.py"}
