@@ -97,3 +97,17 @@ def test_a_failure_behind_a_jump_host_is_seen_as_anywhere(difficult: Site) -> No
     first = run.wait()["first_failure"]
     assert (first["rank"], first["host"], first["exit_code"]) == (3, "node2", 9), run.story()
     run.see_nothing_left()
+
+
+def test_hosts_may_be_named_by_their_ipv6_addresses(remote: Site) -> None:
+    """Torchrun meets over IPv6 too, and pdsh, which reads a `:` in a name as its own, gets another name."""
+    assert remote.bed is not None
+    hostfile = remote.folder / "ipv6"
+    hostfile.write_text("".join(f"[{node.address6}] slots=2\n" for node in remote.bed.nodes))
+    keys = {"known_hosts": str(remote.folder / "known_hosts"), "accept_new_host_keys": True}
+    ssh = keys | {"identity": str(remote.bed.client.key)}
+    run = remote.submit(cluster={"hostfile": str(hostfile), "ssh": ssh})
+    verdict = run.succeed()
+    assert [host["name"] for host in verdict["hosts"]] == [node.address6 for node in remote.bed.nodes]
+    assert ":" in run.events("start")[0]["master"]
+    run.see_nothing_left()
