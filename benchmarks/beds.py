@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 GRACE = 5
-_RANK_ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "eth0", "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+RANK_ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "eth0", "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 """What every rank gets from every launcher: one thread each, and the interface that leads to the others."""
 
 
@@ -83,7 +83,7 @@ class Site:
         """Write a job file on all hosts of the bed; return it."""
         ssh = {"config": str(self.bed.ssh_config)}
         cluster = {"backend": backend, "hostfile": str(self.bed.hostfile), "ssh": ssh}
-        train = {"script": script, "args": [*args], "python": sys.executable, "env": _RANK_ENVIRONMENT}
+        train = {"script": script, "args": [*args], "python": sys.executable, "env": RANK_ENVIRONMENT}
         document = {"name": "bench", "cluster": cluster, "train": train, "run_root": "runs", "grace": GRACE}
         path = folder / "job.yaml"
         path.write_text(json.dumps(document | job))  # JSON is YAML
@@ -95,7 +95,7 @@ class Site:
         It is told the master's address and spared its trial ssh, which would need the bed's hosts in the
         user's own ssh configuration.
         """
-        (folder / "deepspeed_env").write_text("".join(f"{k}={v}\n" for k, v in _RANK_ENVIRONMENT.items()))
+        (folder / "deepspeed_env").write_text("".join(f"{k}={v}\n" for k, v in RANK_ENVIRONMENT.items()))
         options = {
             "--hostfile": str(self.bed.hostfile),
             "--launcher": "pdsh",
@@ -117,7 +117,7 @@ class Site:
 
     def _torchrun(self, index: int, folder: Path, script: Sequence[str]) -> subprocess.Popen[bytes]:
         node, master = self.bed.nodes[index], self.bed.nodes[0]
-        variables = [f"{key}={value}" for key, value in _RANK_ENVIRONMENT.items()]
+        variables = [f"{key}={value}" for key, value in RANK_ENVIRONMENT.items()]
         launcher = [
             *("env", "-C", str(folder), *variables, sys.executable, "-m", "torch.distributed.run"),
             *(f"--nnodes={len(self.bed.nodes)}", f"--node-rank={index}"),

@@ -97,8 +97,9 @@ class Report:
         """Print setting, figures, goals and versions as plain text."""
         print(f"\n{self.name}: {self.setting}\n")
         print_table(["contender", "figure", "median (min-max)", "runs"], self._figure_rows())
-        print()
-        print_table(["goal", "limit", "measured", ""], [_goal_row(goal) for goal in self.goals])
+        if self.goals:
+            print()
+            print_table(["goal", "limit", "measured", ""], [_goal_row(goal) for goal in self.goals])
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         print(f"\n{machine_line()}; load before the first run {self.load_before:.2f}\n{versions}")
 

@@ -20,14 +20,14 @@ from benchmarks import beds, bench
 if TYPE_CHECKING:
     from pathlib import Path
 
-_STAMP = str(bench.ROOT / "benchmarks/stamp.py")
+STAMP = str(bench.ROOT / "benchmarks/stamp.py")
 _PATIENCE = 180
-_CONFIG = {
+CONFIG = {
     "train_micro_batch_size_per_gpu": 1,
     "zero_optimization": {"stage": 3, "zero_hpz_partition_size": 2, "stage3_param_persistence_threshold": 0},
     "optimizer": {"type": "AdamW", "params": {"lr": 0.001, "torch_adam": True}},
 }
-_SCRIPTS = {
+SCRIPTS = {
     "tiny": ("benchmarks/zero3_step.py", []),
     "example": ("examples/zero3_hpz/train.py", ["--steps", "1", "--deepspeed_config"]),
 }
@@ -38,8 +38,8 @@ class Contenders:
 
     def __init__(self, site: beds.Site, script: str) -> None:
         config = site.folder / "ds_config.json"
-        config.write_text(json.dumps(_CONFIG))
-        path, args = _SCRIPTS[script]
+        config.write_text(json.dumps(CONFIG))
+        path, args = SCRIPTS[script]
         self._site = site
         self._script = [str(bench.ROOT / path), *args, str(config)]
 
@@ -47,7 +47,7 @@ class Contenders:
         """Submit a job and follow it to its end."""
         folder = self._site.fresh("orchestrate")
         started = time.time()
-        figures = self._end(folder, started, [self._site.orchestrate(folder, _STAMP, self._args(folder))])
+        figures = self._end(folder, started, [self._site.orchestrate(folder, STAMP, self._args(folder))])
         seen = {event["event"]: event["time"] - started for event in beds.events(folder)}
         return {"supervisor": seen["supervisor"], "hosts ready": seen["host_ready"]} | figures
 
@@ -55,13 +55,13 @@ class Contenders:
         """Let DeepSpeed's launcher do it."""
         folder = self._site.fresh("deepspeed")
         started = time.time()
-        return self._end(folder, started, [self._site.deepspeed(folder, _STAMP, self._args(folder))])
+        return self._end(folder, started, [self._site.deepspeed(folder, STAMP, self._args(folder))])
 
     def torchrun(self) -> bench.Figures:
         """Start two torchrun by hand."""
         folder = self._site.fresh("torchrun")
         started = time.time()
-        return self._end(folder, started, self._site.torchrun(folder, _STAMP, self._args(folder)))
+        return self._end(folder, started, self._site.torchrun(folder, STAMP, self._args(folder)))
 
     def _args(self, folder: Path) -> list[str]:
         return [str(folder), *self._script]
@@ -86,7 +86,7 @@ class Contenders:
 def main() -> None:
     """Run the comparison."""
     parser = bench.arguments("first_step", __doc__, rounds=5)
-    parser.add_argument("--script", choices=_SCRIPTS, default="tiny", help="what to train (%(default)s)")
+    parser.add_argument("--script", choices=SCRIPTS, default="tiny", help="what to train (%(default)s)")
     args = parser.parse_args()
     bench.need("pdsh", "ssh", bench.program("deepspeed"))
     load = os.getloadavg()[0]
@@ -96,7 +96,7 @@ def main() -> None:
         samples = bench.alternate(ways, args.rounds)
     report = bench.Report(
         "first_step",
-        f"seconds after the command, 2 hosts x 2 ranks, {_SCRIPTS[args.script][0]}",
+        f"seconds after the command, 2 hosts x 2 ranks, {SCRIPTS[args.script][0]}",
         samples,
         versions=bench.versions("deepspeed", "torch", pdsh=["pdsh", "-V"], ssh=["ssh", "-V"]),
         load_before=load,

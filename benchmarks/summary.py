@@ -20,6 +20,7 @@ the rounds).
 def section(document: dict[str, Any]) -> str:
     """Return one comparison as Markdown."""
     goals = [_goal(goal) for goal in document["goals"]]
+    goals = ["| goal | limit | measured | |", "|---|---|---|---|", *goals, ""] if goals else []
     figures = [
         f"| {contender} | {figure} | {_text(values, 3)} | {len(values)} |"
         for contender, runs in document["samples"].items()
@@ -30,7 +31,7 @@ def section(document: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"\n## {document['name']}\n\n{document['setting']}\n",
-            *("| goal | limit | measured | |", "|---|---|---|---|", *goals, ""),
+            *goals,
             *("| contender | figure | median (min-max) | runs |", "|---|---|---|---|", *figures, ""),
             f"{document['date']}; {machine['line']}; load before the first run {machine['load_before']:.2f};",
             f"{versions}\n",

@@ -5,6 +5,7 @@
     |  |- HostfileError        a line of a hostfile
     |  `- FilterError          an include or exclude filter
     |- SubmitError             exit code 3: the job is right but could not be submitted
+    |  `- LoginError           the login host cannot be reached, or lacks what is needed there
     `- RunNotFoundError        exit code 2: no run has that id
 
 An error says what is wrong, where (file:line or key path), the value, and what to do about it.
@@ -66,3 +67,7 @@ class SubmitError(OrchestratorError):
     """The job is right but could not be submitted: nothing of it is running."""
 
     exit_code = 3
+
+
+class LoginError(SubmitError):
+    """The login host cannot be reached, does not let us in, or lacks what is needed there."""

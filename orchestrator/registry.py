@@ -1,4 +1,4 @@
-"""Find runs from anywhere: a link per run in the user's state directory, and the runs of this folder."""
+"""Find runs and sweeps from anywhere: a link each in the user's state directory, and those of this folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 from orchestrator.errors import Problem, RunNotFoundError
 from orchestrator.rundir import RunDir
+from orchestrator.sweep.sweepdir import SweepDir
+
+_PLAN, _SWEEP = "plan.json", "sweep.json"
 
 
 def state_dir() -> Path:
@@ -32,19 +35,33 @@ def all_runs(run_root: Path | None = None) -> list[RunDir]:
     Args:
         run_root: a folder of runs to look in as well.
     """
-    found = {path.resolve() for path in _linked()}
+    return sorted(map(RunDir, _found(_PLAN, run_root)), key=_age)
+
+
+def all_sweeps(run_root: Path | None = None) -> list[SweepDir]:
+    """Return every known sweep, oldest first; the runs of its points are not among all_runs.
+
+    Args:
+        run_root: a folder of runs to look in as well.
+    """
+    return sorted(map(SweepDir, _found(_SWEEP, run_root)), key=lambda sweep: sweep.read().get("created", 0.0))
+
+
+def _found(marker: str, run_root: Path | None) -> set[Path]:
+    """Return the folders that hold a file of that name, among the links and in `run_root`."""
+    found = {link.resolve() for link in _linked() if (link / marker).exists()}
     if run_root is not None and run_root.is_dir():
-        found |= {path.parent.resolve() for path in run_root.glob("*/plan.json")}
-    return sorted((RunDir(path) for path in found), key=_age)
+        found |= {path.parent.resolve() for path in run_root.glob(f"*/{marker}")}
+    return found
 
 
 def _linked() -> list[Path]:
     links = list(state_dir().iterdir()) if state_dir().is_dir() else []
-    for link in links:
-        if not (link / "plan.json").exists():
-            with contextlib.suppress(OSError):
-                link.unlink()
-    return [link for link in links if (link / "plan.json").exists()]
+    live = [link for link in links if (link / _PLAN).exists() or (link / _SWEEP).exists()]
+    for link in set(links).difference(live):
+        with contextlib.suppress(OSError):
+            link.unlink()
+    return live
 
 
 def _age(run: RunDir) -> tuple[float, str]:
@@ -54,14 +71,36 @@ def _age(run: RunDir) -> tuple[float, str]:
         return 0.0, run.run_id
 
 
+def find_sweep(word: str, run_root: Path | None = None) -> SweepDir | None:
+    """Return the sweep with that id, a unique beginning of one, or that path; None if it names none.
+
+    `last` is a sweep if nothing was submitted after it.
+    """
+    if (Path(word) / _SWEEP).is_file():
+        return SweepDir(Path(word))
+    sweeps = all_sweeps(run_root)
+    if word == "last" and sweeps:
+        runs = all_runs(run_root)
+        newest = float(sweeps[-1].read().get("created", 0.0))
+        return sweeps[-1] if not runs or _age(runs[-1])[0] < newest else None
+    matching = [sweep for sweep in sweeps if sweep.sweep_id == word] or [
+        sweep for sweep in sweeps if sweep.sweep_id.startswith(word)
+    ]
+    return matching[0] if len(matching) == 1 else None
+
+
 def find(word: str, run_root: Path | None = None) -> RunDir:
-    """Return the run with that id, a unique beginning of an id, a path, or `last`.
+    """Return the run with that id, a unique beginning of an id, a path, or `last`; SWEEP.INDEX is a point's.
 
     Raises:
         RunNotFoundError: there is none, or more than one.
     """
-    if (Path(word) / "plan.json").is_file():
+    if (Path(word) / _PLAN).is_file():
         return RunDir(Path(word))
+    sweep_word, dot, index = word.rpartition(".")
+    sweep = find_sweep(sweep_word, run_root) if dot and index.isdigit() else None
+    if sweep is not None and (sweep.path / sweep.run_id(int(index)) / _PLAN).is_file():
+        return RunDir(sweep.path / sweep.run_id(int(index)))
     runs = all_runs(run_root)
     if word == "last" and runs:
         return runs[-1]

@@ -21,6 +21,8 @@ from orchestrator import __version__
 from orchestrator.errors import JobFileError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.plan import LaunchPlan
 
 TEMPLATES = {
@@ -30,8 +32,11 @@ TEMPLATES = {
     "node.sh": "node.sh.j2",
     "ssh_config": "ssh_config.j2",
     "pdsh.sh": "pdsh.sh.j2",
+    "srun.sh": "srun.sh.j2",
 }
-_ONLY_FOR = {"ssh_config": ("pdsh", "ssh"), "pdsh.sh": ("pdsh",)}
+_ONLY_FOR = {"ssh_config": ("pdsh", "ssh"), "pdsh.sh": ("pdsh",), "srun.sh": ("slurm",)}
+HOST_SAID = 'printf "@host %s\\n" "$SLURMD_NODENAME"'
+"""Tells which host a task of srun is on (see orchestrator.launchers.base.HOST_LINE)."""
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f#]+\Z")
 
 
@@ -159,7 +164,42 @@ def _rendered(attempt: int, name: str, text: str, *, executable: bool = False) -
 
 
 def _launch_script(plan: LaunchPlan) -> RenderedFile:
+    if plan.slurm is not None and not plan.slurm.in_allocation:
+        return _batch_script(plan)
     return RenderedFile("launch.sh", _fill(plan, "launch.sh.j2", {"plan": plan}), executable=True)
+
+
+def _batch_script(plan: LaunchPlan) -> RenderedFile:
+    from orchestrator.slurm.batch import batch_lines  # noqa: PLC0415 - only Slurm jobs need it
+
+    title = f"run {plan.run_id} ({plan.name})"
+    values = {
+        "plan": plan,
+        "title": title,
+        "run_dir": _sh(plan.run_dir),
+        "sbatch_lines": batch_lines(plan),
+    }
+    return RenderedFile("slurm.sbatch", _fill(plan, "slurm.sbatch.j2", values), executable=True)
+
+
+def render_array(plan: LaunchPlan, folder: str, indexes: Sequence[int], at_once: int | None) -> str:
+    """Return the batch script of a sweep: one array, whose task K drives the run in `folder`/ID.K.
+
+    Args:
+        plan: of any point: they ask Slurm for the same.
+        folder: the sweep's directory, whose name is the sweep's id.
+        indexes: of the points, ascending.
+        at_once: most tasks at a time; None for no limit.
+    """
+    from orchestrator.hosts.ranges import fold_numbers  # noqa: PLC0415 - only sweeps on Slurm
+    from orchestrator.slurm.batch import array_lines  # noqa: PLC0415
+
+    array = fold_numbers(indexes) + (f"%{at_once}" if at_once else "")
+    run_dir = Quoted(_sh(f"{folder}/{Path(folder).name}.") + '"$SLURM_ARRAY_TASK_ID"')
+    title = f"sweep {Path(folder).name} ({plan.name}), a task for each point"
+    lines = array_lines(plan, folder, array)
+    values = {"plan": plan, "title": title, "run_dir": run_dir, "sbatch_lines": lines}
+    return _fill(plan, "slurm.sbatch.j2", values)
 
 
 def _templated(plan: LaunchPlan, attempt: int) -> list[RenderedFile]:
@@ -171,6 +211,10 @@ def _templated(plan: LaunchPlan, attempt: int) -> list[RenderedFile]:
         "remote_command": pdsh_command(plan.attempt_dir(attempt)),
         "jump_hosts": jump_hosts(plan.ssh.jump),
         "home": str(Path.home()),
+        "nodelist": ",".join(host.name for host in plan.hosts),
+        "in_container": plan.container is not None and bool(plan.container.command),
+        "srun_flags": () if plan.container is None else plan.container.srun_flags,
+        "task_command": task_command(plan.attempt_dir(attempt)),
     }
     return [
         _rendered(attempt, name, _fill(plan, template, values), executable=name.endswith(".sh"))
@@ -207,6 +251,12 @@ def node_command(attempt_dir: str, alias: str) -> list[str]:
     """Return the command that starts a host's agent, or ends with 97 where the bundle is not there."""
     script = 'if [ -f "$1" ]; then exec bash "$1" "$2"; fi; exit 97'
     return ["bash", "-c", script, "node", f"{attempt_dir}/rendered/node.sh", alias]
+
+
+def task_command(attempt_dir: str) -> list[str]:
+    """Return node_command for srun, whose tasks know by themselves which host they are on."""
+    script = f'{HOST_SAID}; if [ -f "$1" ]; then exec bash "$1" "$SLURMD_NODENAME"; fi; exit 97'
+    return ["bash", "-c", script, "node", f"{attempt_dir}/rendered/node.sh"]
 
 
 def pdsh_command(attempt_dir: str) -> str:

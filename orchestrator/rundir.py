@@ -3,7 +3,8 @@
     <run_root>/<run_id>/
         job.yaml record.json plan.json status.json events.jsonl verdict.json
         launch.sh supervisor.log secrets.env workdir/ cancel
-        attempt-N/control.json launcher.log
+        slurm.sbatch slurm.json slurm-JOB.out ds_source.json
+        attempt-N/control.json launcher.log plan.json hosts.json verdict.json
         attempt-N/rendered/ logs/ errors/
 
 Files that decide something are written under a temporary name and renamed, so that a reader never sees
@@ -44,6 +45,9 @@ class RunDir:
         self.supervisor_log = self.path / "supervisor.log"
         self.secrets_file = self.path / "secrets.env"
         self.workdir = self.path / "workdir"
+        self.batch_script = self.path / "slurm.sbatch"
+        self.slurm_file = self.path / "slurm.json"
+        self.ds_source = self.path / "ds_source.json"
         self._reserve_file = self.path / ".reserve"
 
     @property
@@ -60,13 +64,24 @@ class RunDir:
         numbers = (p.name.removeprefix("attempt-") for p in self.path.glob("attempt-*") if p.is_dir())
         return [self.attempt(number) for number in sorted(int(n) for n in numbers if n.isdigit())]
 
-    def plan(self) -> LaunchPlan:
-        """Read the launch plan.
+    def plan(self, attempt: AttemptDir | None = None) -> LaunchPlan:
+        """Read the launch plan: an attempt's own where it has one, else the one made at submit.
 
         Raises:
             OSError, ValueError: there is none, or none of this version.
         """
-        return LaunchPlan.from_json(self.plan_file.read_text(encoding="utf-8"))
+        own = attempt is not None and attempt.plan_file.is_file()
+        path = attempt.plan_file if attempt is not None and own else self.plan_file
+        return LaunchPlan.from_json(path.read_text(encoding="utf-8"))
+
+    def latest_plan(self) -> LaunchPlan:
+        """Read the plan of the last attempt: on Slurm, the hosts that it was given."""
+        attempts = self.attempts()
+        return self.plan(attempts[-1] if attempts else None)
+
+    def slurm_job(self) -> dict[str, Any]:
+        """Return `job_id` and `submitted` (epoch seconds) of the run's Slurm job; empty for another run."""
+        return read_json(self.slurm_file) or {}
 
     def write_status(self, state: State, reason: str = "") -> None:
         """Say what the run is doing now; a full disk costs the word and not the run."""
@@ -117,6 +132,9 @@ class AttemptDir:
         self.logs = path / "logs"
         self.errors = path / "errors"
         self.control_file = path / "control.json"
+        self.plan_file = path / "plan.json"
+        self.hosts_file = path / "hosts.json"
+        self.verdict_file = path / "verdict.json"
         self.launcher_log = path / "launcher.log"
 
     @property

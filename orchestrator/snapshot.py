@@ -26,9 +26,7 @@ def take_snapshot(workdir: Path, target: Path, *, leave_out: Path) -> int:
     Raises:
         SubmitError: a file cannot be copied.
     """
-    names = _tracked(workdir)
-    if names is None:
-        names = _walked(workdir, leave_out)
+    names = workdir_files(workdir, leave_out)
     try:
         for name in names:
             _copy(workdir / name, target / name)
@@ -36,6 +34,12 @@ def take_snapshot(workdir: Path, target: Path, *, leave_out: Path) -> int:
         problem = Problem(f"cannot copy the workdir: {error.strerror}", "train.snapshot", error.filename)
         raise SubmitError(problem) from error
     return len(names)
+
+
+def workdir_files(workdir: Path, leave_out: Path) -> list[str]:
+    """Return what a workdir consists of: git's tracked files, or all but hidden folders and caches."""
+    names = _tracked(workdir)
+    return _walked(workdir, leave_out) if names is None else names
 
 
 def _tracked(workdir: Path) -> list[str] | None:

@@ -1,184 +1,30 @@
-"""From a job file to a started run: resolve, plan, render, write, start the supervisor."""
+"""From a prepared job to a started run: write the run directory, start its supervisor or submit it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import re
-import secrets
 import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator import __version__, registry
-from orchestrator.errors import JobFileError, Problem, SubmitError
-from orchestrator.hosts import Host, HostPool
-from orchestrator.plan import LaunchPlan, make_plan
-from orchestrator.render import RenderedFile, render
+from orchestrator.errors import Problem, SubmitError
 from orchestrator.rundir import RunDir, write_json, write_text
 from orchestrator.states import State
+from orchestrator.verdict.document import to_json
+from orchestrator.verdict.judge import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.job import LoadedJob
-
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another when read aloud
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A job that is ready to be written and started.
-
-    Attributes:
-        job: the job file.
-        plan: the launch plan.
-        files: what was rendered for the first attempt.
-        secrets: values for `secrets.env`, by name.
-        warnings: what the user should know and may ignore.
-    """
-
-    job: LoadedJob
-    plan: LaunchPlan
-    files: list[RenderedFile]
-    secrets: dict[str, str]
-    warnings: tuple[str, ...]
+    from orchestrator.plan import LaunchPlan
+    from orchestrator.prepare import Prepared
 
 
-def new_run_id(name: str) -> str:
-    """Return a short readable id: the job's name as a slug, and four random characters."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24].strip("-") or "job"
-    return f"{slug}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
-
-
-def prepare(job: LoadedJob, environ: Mapping[str, str], run_id: str | None = None) -> Prepared:
-    """Do everything short of writing: a job that gets past this is right as far as can be known here.
-
-    Args:
-        job: the job file.
-        environ: where the values of `train.secrets` come from.
-        run_id: the id to use; a new one when not given.
-
-    Raises:
-        JobFileError: the job file, the hostfile, a filter or a combination of them is wrong.
-    """
-    from orchestrator.hosts.pool import resolve_pool  # noqa: PLC0415 - render and status start without it
-
-    if job.spec.cluster.backend == "slurm":
-        fix = "use local, pdsh or ssh"
-        raise JobFileError(Problem("this version starts no Slurm jobs yet", "cluster.backend", "slurm", fix))
-    pool = resolve_pool(job.spec.cluster)
-    deepspeed = _deepspeed(job, pool)
-    warnings = _check(job, pool, deepspeed)
-    env_file = _env_file(job)
-    run_id = run_id or new_run_id(job.spec.name)
-    plan = make_plan(
-        job,
-        pool,
-        ds_filter=_slot_filter(pool),
-        deepspeed=deepspeed,
-        env_file=env_file,
-        run_id=run_id,
-        run_dir=job.spec.run_root.absolute() / run_id,
-        created=time.time(),
-    )
-    return Prepared(job, plan, render(plan), {**env_file, **_secrets(job, environ)}, warnings)
-
-
-def _check(job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None) -> tuple[str, ...]:
-    """Check what only hosts and job file together show; return the warnings."""
-    from orchestrator.configs import accelerate_config  # noqa: PLC0415
-    from orchestrator.hosts import topology  # noqa: PLC0415
-
-    zero = (deepspeed or {}).get("zero_optimization", {})
-    stage, hpz = zero.get("stage", 0), zero.get("zero_hpz_partition_size", 1)
-    report = topology.check_topology(
-        pool,
-        zero_stage=stage if isinstance(stage, int) else 3,  # "auto": the script decides; check the strictest
-        hpz=hpz if isinstance(hpz, int) else 1,
-        quantized_weights=zero.get("zero_quantized_weights") is True,
-        quantized_gradients=zero.get("zero_quantized_gradients") is True,
-    )
-    errors = [*report.errors, *accelerate_config.check_launcher(job.spec.train.launcher, pool), *_files(job)]
-    if errors:
-        raise JobFileError(*errors)
-    return tuple(str(warning) for warning in report.warnings)
-
-
-def _files(job: LoadedJob) -> list[Problem]:
-    """Check what must exist on this machine too."""
-    spec = job.spec
-    script = spec.train.script_path(job.base_dir)
-    problems = []
-    if spec.train.snapshot or spec.cluster.backend == "local":
-        problems += _missing("train.workdir", spec.train.workdir_path(job.base_dir), folder=True)
-        problems += _missing("train.script", script) if script and not problems else []
-    if spec.cluster.backend != "local" and '"' in str(spec.run_root):
-        what = "a double quote in the path cannot be written into an ssh configuration"
-        problems.append(Problem(what, "run_root", str(spec.run_root), "choose a path without one"))
-    problems += _missing("cluster.ssh.config", spec.cluster.ssh.config)
-    problems += _missing("cluster.ssh.identity", spec.cluster.ssh.identity)
-    return problems + _missing("templates", spec.templates, folder=True)
-
-
-def _missing(where: str, path: Path | None, *, folder: bool = False) -> list[Problem]:
-    if path is None or (path.is_dir() if folder else path.is_file()):
-        return []
-    kind = "folder" if folder else "file"
-    return [
-        Problem(
-            f"there is no such {kind}",
-            where,
-            str(path),
-            "correct the path; relative ones start at the job file",
-        )
-    ]
-
-
-def _slot_filter(pool: HostPool) -> str:
-    """Return the DeepSpeed filter that selects the pool from the hostfile we render.
-
-    It is there for people and other tools: our agents take their slots from the plan. A name that
-    DeepSpeed's filters cannot say (IPv6) therefore costs only the filter.
-    """
-    from orchestrator.errors import FilterError  # noqa: PLC0415
-    from orchestrator.hosts.dialects import deepspeed_filter  # noqa: PLC0415
-
-    whole = HostPool(tuple(Host(h.name, tuple(range(max(h.slots) + 1))) for h in pool.hosts))
-    try:
-        return deepspeed_filter(whole, pool)
-    except FilterError:
-        return ""
-
-
-def _deepspeed(job: LoadedJob, pool: HostPool) -> dict[str, Any] | None:
-    if job.spec.deepspeed is None:
-        return None
-    from orchestrator.configs import deepspeed_config  # noqa: PLC0415
-
-    return deepspeed_config.build(job.spec.deepspeed, pool, job.base_dir)
-
-
-def _env_file(job: LoadedJob) -> dict[str, str]:
-    if job.spec.train.env_file is None:
-        return {}
-    from orchestrator.job.envfile import read_env_file  # noqa: PLC0415
-
-    return read_env_file(job.spec.train.env_file)
-
-
-def _secrets(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
-    absent = [name for name in job.spec.train.secrets if name not in environ]
-    if absent:
-        fix = f"export {absent[0]}=… before submit, or take it out of train.secrets"
-        raise JobFileError(
-            *(Problem("not set in the environment", "train.secrets", name, fix) for name in absent)
-        )
-    return {name: environ[name] for name in job.spec.train.secrets}
+_PROGRAMS = {"pdsh": ("pdsh", "ssh"), "ssh": ("ssh",), "slurm": ("sbatch", "srun", "scontrol")}
 
 
 def create(prepared: Prepared) -> RunDir:
@@ -189,8 +35,8 @@ def create(prepared: Prepared) -> RunDir:
     """
     _need_tools(prepared.plan.backend)
     run_dir = RunDir(Path(prepared.plan.run_dir))
+    _make(run_dir)
     try:
-        run_dir.path.mkdir(parents=True)
         _write(run_dir, prepared)
     except (OSError, SubmitError) as error:
         shutil.rmtree(run_dir.path, ignore_errors=True)  # half a run directory is no use to anybody
@@ -205,9 +51,17 @@ def create(prepared: Prepared) -> RunDir:
     return run_dir
 
 
+def _make(run_dir: RunDir) -> None:
+    try:
+        run_dir.path.mkdir(parents=True)
+    except OSError as error:  # one that is there already is another run's
+        what = f"cannot write the run directory: {error.strerror}"
+        raise SubmitError(Problem(what, "run_root", str(run_dir.path))) from error
+
+
 def _need_tools(backend: str) -> None:
     """Check that this machine can start anything on other hosts."""
-    programs = {"pdsh": ("pdsh", "ssh"), "ssh": ("ssh",)}.get(backend, ())
+    programs = _PROGRAMS.get(backend, ())
     problems = [
         Problem(f"{name} is not installed on this machine", "cluster.backend", backend, f"install {name}")
         for name in programs
@@ -230,6 +84,7 @@ def _write(run_dir: RunDir, prepared: Prepared) -> None:
     write_text(run_dir.job_file, prepared.job.text)
     write_text(run_dir.plan_file, plan.to_json())
     write_bundle(run_dir, prepared.files, attempt=1)
+    _keep_config(run_dir, prepared.job)
     if plan.snapshot:
         run_dir.workdir.mkdir()
         take_snapshot(Path(plan.workdir), run_dir.workdir, leave_out=run_dir.path.parent)
@@ -238,12 +93,28 @@ def _write(run_dir: RunDir, prepared: Prepared) -> None:
     run_dir.write_status(State.CREATED)
 
 
-def start(run_dir: RunDir, job_path: Path) -> int:
-    """Start the run's supervisor in a session of its own; return its pid.
+def _keep_config(run_dir: RunDir, job: LoadedJob) -> None:
+    """Keep DeepSpeed's file as it is now: where a scheduler gives the hosts, it is read again hours later."""
+    deepspeed = job.spec.deepspeed
+    if job.spec.cluster.backend == "slurm" and deepspeed is not None and deepspeed.config_file is not None:
+        shutil.copyfile(job.base_dir / deepspeed.config_file.expanduser(), run_dir.ds_source)
 
-    It outlives the terminal: its own session, no controlling terminal, output to `supervisor.log`.
+
+def start(run_dir: RunDir) -> None:
+    """Start the run's supervisor, or submit the batch script that does.
+
+    Raises:
+        SubmitError: Slurm refuses the job; the run directory stays, with a verdict that says so.
     """
     plan = run_dir.plan()
+    if plan.slurm is None or plan.slurm.in_allocation:
+        start_supervisor(run_dir)
+    else:
+        submit_batch(run_dir)
+
+
+def record_run(run_dir: RunDir, plan: LaunchPlan, job_path: Path, **more: str) -> None:
+    """Write down who submits the run, when and where; remember where it is, if it is no part of a sweep."""
     record = {
         "run_id": plan.run_id,
         "name": plan.name,
@@ -252,14 +123,42 @@ def start(run_dir: RunDir, job_path: Path) -> int:
         "submit_host": socket.gethostname(),
         "user": os.environ.get("USER", str(os.getuid())),
         "orchestrate": __version__,
+        **more,
     }
     write_json(run_dir.record_file, record)
-    registry.remember(run_dir.path)
-    return start_supervisor(run_dir)
+    if "sweep" not in more:
+        registry.remember(run_dir.path)
+
+
+def submit_batch(run_dir: RunDir) -> str:
+    """Submit a run's batch script; return the Slurm job's id.
+
+    Raises:
+        SubmitError: Slurm refuses the job.
+    """
+    from orchestrator.slurm.executor import submit_script  # noqa: PLC0415 - only Slurm jobs need submitit
+
+    run_dir.write_status(State.PENDING, "handed to Slurm")  # before: a job may start at once
+    try:
+        job_id = submit_script(run_dir.batch_script)
+    except SubmitError as error:
+        refuse(run_dir, str(error))
+        raise
+    write_json(run_dir.slurm_file, {"job_id": job_id, "submitted": time.time()})
+    return job_id
+
+
+def refuse(run_dir: RunDir, why: str) -> None:
+    """Write the verdict on a run that was never taken."""
+    now = time.time()
+    run_dir.write_verdict(to_json(Verdict(State.FAILED, why), run_dir.run_id, now, now))
 
 
 def start_supervisor(run_dir: RunDir) -> int:
-    """Start a supervisor for a run that has none: a new run, or one whose supervisor is gone."""
+    """Start a supervisor for a run that has none: a new run, or one whose supervisor is gone.
+
+    It outlives the terminal: its own session, no controlling terminal, output to `supervisor.log`.
+    """
     with run_dir.supervisor_log.open("ab") as log:
         process = subprocess.Popen(
             [run_dir.plan().supervisor_python, "-m", "orchestrator.supervisor", str(run_dir.path)],

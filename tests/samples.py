@@ -60,6 +60,14 @@ def plan(hosts: HostPool | None = None, **changes: Any) -> LaunchPlan:
         start_timeout=120.0,
         templates=None,
         supervisor_python="/opt/orchestrate/bin/python",
+        base_dir="/shared/project",
+        max_restarts=3,
+        checkpoint_dir=None,
+        resume="restart",
+        resume_args=(),
+        resume_tag=None,
+        slurm=None,
+        container=None,
     )
     return dataclasses.replace(made, **changes)
 

@@ -173,10 +173,11 @@ def control_addresses(config: dict[str, Any]) -> list[str]:
 
     That is what the job file says; else the address from which sshd saw the submit host come
     (SSH_CONNECTION, sshd(8)), which holds behind NAT and on hosts with many interfaces; else this
-    host's own end of the connection that started us, which forwards the port back, where the submit
-    host cannot be reached directly (behind a jump host, a firewall); else the submit host's addresses.
+    host's own end of that connection, which forwards the port back, where the submit host cannot be
+    reached directly (behind a jump host, a firewall); else the submit host's addresses.
     """
     if config.get("control_address"):
         return [config["control_address"]]
     seen = os.environ.get("SSH_CONNECTION", "").split()[:1]
-    return list(dict.fromkeys([*seen, "127.0.0.1", *config["addresses"]]))
+    forwarded = ["127.0.0.1"] if seen else []
+    return list(dict.fromkeys([*seen, *forwarded, *config["addresses"]]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 from . import commands
 
 _NVIDIA = "/proc/driver/nvidia/gpus"
+_PACKAGES = ("torch", "deepspeed", "accelerate", "transformers", "numpy")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -43,11 +45,26 @@ def _workdir(config: dict[str, Any]) -> list[str]:
 def _modules(config: dict[str, Any]) -> list[str]:
     if shutil.which(config["python"]) is None:
         return [f"train.python {config['python']!r} is not a program here"]
-    module = commands.NEEDED[config["launcher"]]
-    if importlib.util.find_spec(module) is not None:
-        return []
-    needs = f"{sys.executable} has no module {module!r}, which launcher {config['launcher']} needs"
-    return [f"{needs}; install it there, or set train.python or train.setup"]
+    needed = {commands.NEEDED[config["launcher"]]: f"launcher {config['launcher']} needs"}
+    if config["deepspeed"]:
+        needed.setdefault("deepspeed", "section deepspeed of the job file is for")
+    return [
+        f"{sys.executable} has no module {module!r}, which {who}; "
+        "install it there, or set train.python or train.setup"
+        for module, who in needed.items()
+        if importlib.util.find_spec(module) is None
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what training depends on, by package; what is not installed is absent."""
+    from importlib import metadata  # noqa: PLC0415 - it takes longer to import than all of this module
+
+    found = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _gpus(devices: list[int]) -> list[str]:

@@ -88,7 +88,7 @@ class Launch:
         args = commands.launcher_args(config, start, self._shim(start))
         order = {
             "args": args,
-            "env": launcher_environment(dict(os.environ), start),
+            "env": {**config["env"], **launcher_environment(dict(os.environ), start)},
             "wait_for": commands.wait_for(config, start),
         }
         self.log(f"running {commands.MODULES[config['launcher']]} {shlex.join(args)}")

@@ -8,7 +8,6 @@ import selectors
 import shutil
 import signal
 import socket
-import sys
 import time
 from typing import Any
 
@@ -19,7 +18,9 @@ from .logship import LogShip
 from .ranks import Ranks
 
 _TICK = 0.05  # seconds
+_PARTING_SECONDS = 2.0  # that a host which has been told to end waits for a supervisor that is gone
 LEASE_RAN_OUT = 75  # EX_TEMPFAIL of sysexits.h
+TOLD_TO_END = "the host sent SIGTERM to its agent"
 
 
 class Agent:
@@ -59,7 +60,7 @@ class Agent:
             end.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._give_up("the host sent SIGTERM to its agent"))
+        signal.signal(signal.SIGTERM, lambda *_: self._give_up(TOLD_TO_END))
         self.selector.register(wakeup, selectors.EVENT_READ, lambda _: wakeup.recv(4096))
         self.selector.register(self.ranks.socket, selectors.EVENT_READ, lambda _: None)
         self.selector.register(self.keeper, selectors.EVENT_READ, self._on_keeper_gone)
@@ -135,7 +136,7 @@ class Agent:
                 "pid": os.getpid(),
                 "keeper": os.getppid(),
                 "hostname": socket.gethostname(),
-                "python": sys.version.split()[0],
+                "versions": checks.versions(),
                 "gpus": checks.count_gpus(),
                 "addresses": self._addresses(),
                 "problems": self.problems,
@@ -212,7 +213,8 @@ class Agent:
 
     def _check_lease(self) -> None:
         silence = time.monotonic() - self.channel.contact
-        if silence < self.config["lease"]:
+        told = self.fault == TOLD_TO_END and self.launch.ended and not self.channel.ready
+        if silence < (_PARTING_SECONDS if told else self.config["lease"]):
             return
         if not self.launch.stopping:
             self.launch.log(f"no word from the supervisor for {silence:.0f} s: {self.channel.failure}")

@@ -34,9 +34,12 @@ def logs_command(  # noqa: PLR0917 - click calls it by name
     RUN is a run id, a unique beginning of one, a run directory, or `last`.
     """
     from orchestrator import registry
+    from orchestrator.cli.login import forward
     from orchestrator.monitor.logs import Selection, print_logs
 
     selection = Selection(frozenset(hosts), _ranks(ranks), _regex(pattern))
+    if (code := forward(run, run_root)) is not None:
+        return code
     return print_logs(registry.find(run, run_root), selection, attempt=attempt, follow=follow)
 
 

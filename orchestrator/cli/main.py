@@ -27,6 +27,8 @@ _COMMANDS = {
     "status": _Entry("runs", "status_command", "Show what a run is doing, or how it ended and why."),
     "logs": _Entry("logs", "logs_command", "Show the logs of hosts and ranks."),
     "cancel": _Entry("runs", "cancel_command", "End a run on every host."),
+    "fetch": _Entry("login", "fetch_command", "Copy a run's files from the cluster it was sent to."),
+    "login": _Entry("login", "login_command", "Open, show or end the connection to a login host."),
     "schema": _Entry("schema", "schema_command", "Print the JSON Schema of the job file."),
     "supervise": _Entry("runs", "supervise_command", "Drive a run from its directory, in the foreground."),
     "completion": _Entry("completion", "completion_command", "Print the shell's completion script."),
@@ -90,10 +92,15 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command; show our own errors as text, and everything else as the bug it is."""
+def main(words: list[str] | None = None, *, color: bool | None = None) -> None:
+    """Run the command; show our own errors as text, and everything else as the bug it is.
+
+    Args:
+        words: the command line, if not that of this process.
+        color: whether to print colours, if not for a terminal only.
+    """
     try:
-        code = cli(prog_name="orchestrate", standalone_mode=False)
+        code = cli(words, prog_name="orchestrate", standalone_mode=False, color=color)
         sys.exit(code if isinstance(code, int) else 0)
     except OrchestratorError as error:
         for problem in error.problems:

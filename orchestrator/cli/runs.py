@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the run ids that begin so, for the shell."""
     from orchestrator import registry
+    from orchestrator.login import records
 
-    return [run.run_id for run in registry.all_runs(Path("runs")) if run.run_id.startswith(incomplete)]
+    root = Path("runs")
+    names = [run.run_id for run in registry.all_runs(root)]
+    names += [run.run_id for run in records.all_records()]
+    names += [sweep.sweep_id for sweep in registry.all_sweeps(root)]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 _RUN = click.argument("run", default="last", shell_complete=complete_run)
@@ -36,21 +41,39 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scr
 def list_command(run_root: Path, as_json: bool, limit: int) -> int:
     """List runs, the latest last."""
     from orchestrator import registry
-    from orchestrator.monitor.status import current_status
+    from orchestrator.cli.login import remote_entries
+    from orchestrator.monitor.status import statuses
 
-    runs = [(run, current_status(run)) for run in registry.all_runs(run_root)[-limit if limit else None :]]
+    latest = slice(-limit if limit else None, None)
+    found = registry.all_runs(run_root)[latest]
+    here = [_entry(run, status) for run, status in zip(found, statuses(found), strict=True)]
+    here += _sweeps(run_root)
+    elsewhere = remote_entries(limit)
+    runs = sorted([*here, *elsewhere], key=lambda run: float(run["created"]))[latest]
     if as_json:
-        print_json([_entry(run, status) for run, status in runs])
+        print_json(runs)
         return 0
     if not runs:
         click.echo("no runs yet; start one with `orchestrate submit JOB.yaml`")
         return 0
     rows = [
-        [run.run_id, str(status["state"]), ago(_created(run)) + " ago", status["reason"].split("\n")[0][:80]]
-        for run, status in runs
+        [run["run_id"], str(run["state"]), ago(run["created"]) + " ago", run["reason"].split("\n")[0][:80]]
+        for run in runs
     ]
     print_table(["run", "state", "submitted", "reason"], rows)
     return 0
+
+
+def _sweeps(run_root: Path) -> list[dict[str, Any]]:
+    from orchestrator import registry
+
+    sweeps = registry.all_sweeps(run_root)
+    if not sweeps:
+        return []
+    from orchestrator.cli.sweep import sweep_entry
+    from orchestrator.monitor.sweep import point_rows
+
+    return [sweep_entry(sweep, point_rows(sweep)) for sweep in sweeps]
 
 
 def _created(run: RunDir) -> float:
@@ -71,8 +94,16 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
     RUN is a run id, a unique beginning of one, a run directory, or `last`.
     """
     from orchestrator import registry
+    from orchestrator.cli.login import forward
     from orchestrator.monitor.status import current_status, host_rows
 
+    if (code := forward(run, run_root)) is not None:
+        return code
+    sweep = registry.find_sweep(run, run_root)
+    if sweep is not None:
+        from orchestrator.cli.sweep import show_status
+
+        return show_status(sweep, as_json=as_json)
     found = registry.find(run, run_root)
     status = current_status(found)
     if as_json:
@@ -92,8 +123,16 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
 def cancel_command(run: str, run_root: Path) -> int:
     """End a run: SIGTERM to every rank, SIGKILL after the job's grace time. Waits until it has ended."""
     from orchestrator import registry
+    from orchestrator.cli.login import forward
     from orchestrator.monitor.cancel import cancel
 
+    if (code := forward(run, run_root)) is not None:
+        return code
+    sweep = registry.find_sweep(run, run_root)
+    if sweep is not None:
+        from orchestrator.cli.sweep import cancel as cancel_points
+
+        return cancel_points(sweep)
     found = registry.find(run, run_root)
     state, said = cancel(found)
     click.echo(f"{found.run_id}  {coloured(state)}  {said}")
@@ -103,7 +142,12 @@ def cancel_command(run: str, run_root: Path) -> int:
 @click.command("supervise")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 def supervise_command(run_dir: Path) -> int:
-    """Drive the run in RUN_DIR in the foreground, as submit does in the background."""
+    """Drive the run, or the sweep, in RUN_DIR in the foreground, as submit does in the background."""
+    if (run_dir / "sweep.json").exists():
+        from orchestrator.sweep.drive import drive
+        from orchestrator.sweep.sweepdir import SweepDir
+
+        return drive(SweepDir(run_dir))
     from orchestrator.supervisor.run import supervise
 
     return supervise(run_dir)

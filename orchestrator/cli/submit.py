@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.output import print_json
-from orchestrator.errors import JobFileError
+from orchestrator.errors import JobFileError, Problem
 
 if TYPE_CHECKING:
-    from orchestrator.submit import Prepared
+    from orchestrator.job import LoadedJob
+    from orchestrator.job.matrix import Point
+    from orchestrator.prepare import Prepared
+    from orchestrator.rundir import RunDir
+    from orchestrator.slurm.allocation import Allocation
 
 _JOB = click.argument("job", type=click.Path(path_type=Path))
 _SET = click.option(
@@ -20,18 +26,59 @@ _SET = click.option(
 )
 
 
-def _prepare(job: Path, overrides: tuple[str, ...]) -> Prepared:
-    from orchestrator import submit
+@dataclass(frozen=True)
+class Options:
+    """What the user asked `submit` for."""
+
+    dry_run: bool
+    follow: bool
+    as_json: bool
+    no_start: bool
+
+
+def _load(job: Path, overrides: tuple[str, ...]) -> LoadedJob:
     from orchestrator.job import load_job
 
-    loaded = load_job(job, overrides)
+    return load_job(job, overrides)
+
+
+def _prepare(
+    job: Path | LoadedJob,
+    overrides: tuple[str, ...] = (),
+    *,
+    in_allocation: bool = False,
+    run_id: str | None = None,
+) -> Prepared:
+    from orchestrator import prepare
+
+    loaded = _load(job, overrides) if isinstance(job, Path) else job
     try:
-        prepared = submit.prepare(loaded, os.environ)
+        given = _allocation(loaded) if in_allocation else None
+        prepared = prepare.prepare(loaded, os.environ, run_id, allocation=given)
     except JobFileError as error:
         raise JobFileError(*map(loaded.located, error.problems)) from error
     for warning in prepared.warnings:
         click.echo(click.style("warning: ", fg="yellow") + warning, err=True)
     return prepared
+
+
+def _points(job: LoadedJob) -> list[Point]:
+    """Return the points of a sweep; a single run costs no import."""
+    slurm = job.spec.cluster.slurm
+    if job.spec.matrix is None and (slurm is None or slurm.array is None):
+        return []
+    from orchestrator.job.matrix import points_of
+
+    return points_of(job)
+
+
+def _allocation(job: LoadedJob) -> Allocation:
+    from orchestrator.slurm.allocation import read_allocation
+
+    if job.spec.cluster.backend != "slurm":
+        what, fix = "only jobs for Slurm run in an allocation", "set cluster.backend: slurm"
+        raise JobFileError(Problem(what, "--in-allocation", job.spec.cluster.backend, fix))
+    return read_allocation(os.environ)
 
 
 @click.command("submit")
@@ -40,36 +87,98 @@ def _prepare(job: Path, overrides: tuple[str, ...]) -> Prepared:
 @click.option("--dry-run", is_flag=True, help="Check everything, write and start nothing.")
 @click.option("--follow", "-f", is_flag=True, help="Show the run until it ends; Ctrl-C leaves it alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print run id and directory for scripts.")
-def submit_command(job: Path, overrides: tuple[str, ...], dry_run: bool, follow: bool, as_json: bool) -> int:
+@click.option("--in-allocation", is_flag=True, help="Run in the Slurm allocation that this shell holds.")
+@click.option("--no-start", is_flag=True, help="Write the run directory, start nothing, and say what would.")
+@click.option("--run-id", hidden=True, help="The run's id; it must be a new one.")
+def submit_command(
+    job: Path, overrides: tuple[str, ...], run_id: str | None, in_allocation: bool, **flags: bool
+) -> int:
     """Start the job described in JOB (a YAML file) and return at once.
 
     The run goes on when this terminal is closed.
     """
+    options = Options(**flags)
+    loaded = _load(job, overrides)
+    if loaded.spec.cluster.login is not None:
+        if in_allocation:
+            raise click.UsageError("--in-allocation is for a shell on the cluster; cluster.login is set")
+        from orchestrator.cli.login import submit_through_login
+
+        return submit_through_login(loaded, overrides, options)
+    points = _points(loaded)
+    if points:
+        return _submit_points(
+            job, loaded, points, overrides, options, in_allocation=in_allocation, sweep_id=run_id
+        )
+    return _submit_run(job, _prepare(loaded, in_allocation=in_allocation, run_id=run_id), options)
+
+
+def _submit_points(
+    job: Path,
+    loaded: LoadedJob,
+    points: list[Point],
+    overrides: tuple[str, ...],
+    options: Options,
+    *,
+    in_allocation: bool,
+    sweep_id: str | None,
+) -> int:
+    from orchestrator.cli.sweep import prepare_points, submit_sweep
+
+    given = _allocation(loaded) if in_allocation else None
+    sweep = prepare_points(loaded, points, overrides, given, sweep_id)
+    if options.dry_run or options.no_start:
+        click.echo(f"{loaded.spec.name}: {len(points)} points are right; nothing was written or started")
+        return 0
+    return submit_sweep(sweep, job, follow=options.follow, as_json=options.as_json)
+
+
+def _submit_run(job: Path, prepared: Prepared, options: Options) -> int:
     from orchestrator import submit
 
-    prepared = _prepare(job, overrides)
-    plan = prepared.plan
-    if dry_run:
+    if options.dry_run:
         _print_dry_run(prepared)
         return 0
     run_dir = submit.create(prepared)
-    submit.start(run_dir, job)
-    if as_json:
-        print_json({"run_id": plan.run_id, "run_dir": plan.run_dir})
-    else:
-        click.echo(f"{click.style(plan.run_id, bold=True)}  {_shape(prepared)}")
-        click.echo(f"directory  {plan.run_dir}")
-    if follow:
+    submit.record_run(run_dir, prepared.plan, job)
+    if options.no_start:
+        return _print_not_started(run_dir, prepared, as_json=options.as_json)
+    submit.start(run_dir)
+    _print_started(run_dir, prepared, options)
+    if options.follow:
         from orchestrator.monitor.follow import follow_run
 
         return follow_run(run_dir)
-    if not as_json:
-        click.echo(f"follow     orchestrate logs -f {plan.run_id}")
-        click.echo(f"status     orchestrate status {plan.run_id}")
     return 0
 
 
-def _shape(prepared: Prepared) -> str:
+def _print_started(run_dir: RunDir, prepared: Prepared, options: Options) -> None:
+    job_id = run_dir.slurm_job().get("job_id")
+    if options.as_json:
+        print_json({"run_id": run_dir.run_id, "run_dir": str(run_dir.path), "slurm_job_id": job_id})
+        return
+    click.echo(f"{click.style(run_dir.run_id, bold=True)}  {shape(prepared)}")
+    click.echo(f"directory  {run_dir.path}")
+    if job_id:
+        click.echo(f"Slurm job  {job_id}")
+    if not options.follow:
+        click.echo(f"follow     orchestrate logs -f {run_dir.run_id}")
+        click.echo(f"status     orchestrate status {run_dir.run_id}")
+
+
+def _print_not_started(run_dir: RunDir, prepared: Prepared, *, as_json: bool) -> int:
+    script = run_dir.path / prepared.files[0].path
+    command = ["sbatch", str(script)] if script == run_dir.batch_script else [str(script)]
+    if as_json:
+        print_json({"run_id": run_dir.run_id, "run_dir": str(run_dir.path), "command": command})
+    else:
+        click.echo(f"{click.style(run_dir.run_id, bold=True)}  {shape(prepared)}")
+        click.echo(f"start it with   {shlex.join(command)}")
+    return 0
+
+
+def shape(prepared: Prepared) -> str:
+    """Return what will run, in one line: ranks, hosts, ZeRO stage."""
     plan = prepared.plan
     zero = (plan.deepspeed or {}).get("zero_optimization", {})
     hosts = f"{len(plan.hosts)} host{'s' if len(plan.hosts) > 1 else ''}"
@@ -82,7 +191,7 @@ def _shape(prepared: Prepared) -> str:
 
 
 def _print_dry_run(prepared: Prepared) -> None:
-    click.echo(f"{prepared.plan.name}: {_shape(prepared)}")
+    click.echo(f"{prepared.plan.name}: {shape(prepared)}")
     click.echo(f"would write {prepared.plan.run_dir}/")
     for file in prepared.files:
         click.echo(f"  {file.path}")
@@ -95,7 +204,11 @@ def _print_dry_run(prepared: Prepared) -> None:
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the files into this folder.")
 def render_command(job: Path, overrides: tuple[str, ...], output: Path | None) -> int:
     """Print exactly the files that submit would write for JOB; values of secrets are left out."""
-    prepared = _prepare(job, overrides)
+    loaded = _load(job, overrides)
+    points = _points(loaded)
+    if points:
+        return _render_points(loaded, points, overrides, output)
+    prepared = _prepare(loaded)
     if output is not None:
         _write(prepared, output)
         return 0
@@ -106,6 +219,20 @@ def render_command(job: Path, overrides: tuple[str, ...], output: Path | None) -
         click.echo(click.style("# ---- secrets.env (mode 0600)", bold=True))
         for name in prepared.secrets:
             click.echo(f"export {name}=<not shown>")
+    return 0
+
+
+def _render_points(
+    job: LoadedJob, points: list[Point], overrides: tuple[str, ...], output: Path | None
+) -> int:
+    from orchestrator.cli.sweep import prepare_points, show_files
+
+    sweep = prepare_points(job, points, overrides, None)
+    if output is None:
+        show_files(sweep)
+        return 0
+    for point, ready in sweep.points:
+        _write(ready, output / str(point.index))
     return 0
 
 

@@ -29,13 +29,17 @@ _SHOWN_NAMES = 5
 _SUGGESTIONS = 3  # looking for similar names among 10,000 takes a while: not for every wrong one
 
 
-def apply_filters(pool: HostPool, include: str | None = None, exclude: str | None = None) -> HostPool:
+def apply_filters(
+    pool: HostPool, include: str | None = None, exclude: str | None = None, *, partial: bool = False
+) -> HostPool:
     """Return the hosts and slots of `pool` that a filter leaves, in the order of the pool.
 
     Args:
         pool: what the filter chooses from.
         include: hosts and slots to use; None or "" when there is no such filter.
         exclude: hosts and slots to leave out; likewise.
+        partial: the pool is a part of the hosts that a filter may name (those a scheduler gave), so
+            that a name it does not hold is no error.
 
     Raises:
         FilterError: both are given, a spec is malformed, names an unknown host or slot, or says two
@@ -45,15 +49,48 @@ def apply_filters(pool: HostPool, include: str | None = None, exclude: str | Non
         what = "include and exclude are both given"
         raise FilterError(Problem(what, "include, exclude", f"{include} and {exclude}", "keep one of them"))
     if include:
-        return _included(pool, _Filter(pool, include, "include").read())
+        return _included(pool, include, _slots(pool, _Filter(pool, include, "include", partial).read()))
     if exclude:
-        return _without(pool, exclude, _Filter(pool, exclude, "exclude").read())
+        return _without(pool, exclude, _slots(pool, _Filter(pool, exclude, "exclude", partial).read()))
     return pool
 
 
-def _included(pool: HostPool, chosen: dict[str, tuple[int, ...]]) -> HostPool:
+def named_hosts(text: str, where: str) -> dict[str, tuple[int, ...] | None]:
+    """Return what a filter says, without knowing which hosts there are.
+
+    Args:
+        text: the filter.
+        where: what it is called in errors: include or exclude.
+
+    Returns:
+        Slots by host name in the order of the filter; None for a host named as a whole.
+
+    Raises:
+        FilterError: a spec is malformed, or two say different things about one host.
+    """
+    return _Filter(HostPool(()), text, where, partial=True).read()
+
+
+def _slots(pool: HostPool, named: dict[str, tuple[int, ...] | None]) -> dict[str, tuple[int, ...]]:
+    """Return which slots of the pool's hosts a filter names."""
+    mentioned = (host for host in pool.hosts if host.name in named)
+    return {host.name: _or_all(named[host.name], host) for host in mentioned}
+
+
+def _or_all(slots: tuple[int, ...] | None, host: Host) -> tuple[int, ...]:
+    return host.slots if slots is None else slots
+
+
+def _included(pool: HostPool, text: str, chosen: dict[str, tuple[int, ...]]) -> HostPool:
+    if not chosen:
+        what = f"none of these hosts is among the {len(pool.hosts)} of the pool: {_some(_names(pool))}"
+        raise FilterError(Problem(what, "include", text, "name hosts of the pool"))
     hosts = (_with_slots(host, chosen[host.name]) for host in pool.hosts if host.name in chosen)
     return HostPool(tuple(hosts))
+
+
+def _names(pool: HostPool) -> list[str]:
+    return [host.name for host in pool.hosts]
 
 
 def _without(pool: HostPool, text: str, dropped: dict[str, tuple[int, ...]]) -> HostPool:
@@ -78,17 +115,18 @@ def _with_slots(host: Host, slots: tuple[int, ...]) -> Host:
 class _Filter:
     """One filter on its way from text to slots by host name."""
 
-    def __init__(self, pool: HostPool, text: str, where: str) -> None:
+    def __init__(self, pool: HostPool, text: str, where: str, partial: bool) -> None:
         self._text = text
         self._where = where
+        self._partial = partial
         self._hosts = {host.name: host for host in pool.hosts}
         self._whole: dict[str, None] = {}  # a set in the order of the filter
         self._parts: dict[str, set[int]] = {}
         self._problems: list[Problem] = []
         self._searches = 0
 
-    def read(self) -> dict[str, tuple[int, ...]]:
-        """Return the slots each named host is filtered by; raise FilterError with all problems."""
+    def read(self) -> dict[str, tuple[int, ...] | None]:
+        """Return the slots of each named host, None for all; raise FilterError with all problems."""
         for spec in self._text.split("@"):
             self._read_spec(spec)
         for name in self._parts:
@@ -100,7 +138,7 @@ class _Filter:
                 )
         if self._problems:
             raise FilterError(*self._problems)
-        whole = {name: self._hosts[name].slots for name in self._whole}
+        whole: dict[str, tuple[int, ...] | None] = dict.fromkeys(self._whole)
         return whole | {name: tuple(sorted(ids)) for name, ids in self._parts.items()}
 
     def _complain(self, what: str, value: str, fix: str) -> None:
@@ -130,11 +168,11 @@ class _Filter:
 
     def _read_host(self, spec: str, name: str, ids: set[int] | None) -> None:
         host = self._hosts.get(name)
-        if host is None:
+        if host is None and not self._partial:
             self._complain(f"host {name!r} is not in the hostfile", spec, self._advice(name))
         elif ids is None:
             self._whole[name] = None
-        elif not ids.issubset(host.slots):
+        elif host is not None and not ids.issubset(host.slots):
             missing = fold_numbers(sorted(ids.difference(host.slots)))
             self._complain(f"host {name} has no slot {missing}", spec, f"it has {fold_numbers(host.slots)}")
         else:

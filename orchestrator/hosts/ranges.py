@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_NAMES = 100_000
 """Most names one range may stand for; more is a slip of the hand and would fill the memory."""
 
+_OUTER_COMMA = re.compile(r",(?![^\[]*\])")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _PIECE = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
 _LAST_NUMBER = re.compile(r"[0-9]+\Z")
@@ -54,6 +55,15 @@ def expand_names(text: str) -> list[str]:
         before, after = fixed
         return [f"{before}{number}{after}" for number in numbers[0]]
     return ["".join(_interleave(fixed, chosen)) for chosen in itertools.product(*numbers)]
+
+
+def expand_nodelist(text: str) -> list[str]:
+    """Expand a node list as Slurm writes it, such as `n[1-3,5],m7`, in its order.
+
+    Raises:
+        RangeSyntaxError: as for expand_names.
+    """
+    return [name for part in _OUTER_COMMA.split(text.strip()) for name in expand_names(part)]
 
 
 def expand_numbers(body: str) -> list[str]:

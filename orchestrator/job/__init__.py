@@ -1,5 +1,6 @@
 """The job file: `load_job` reads one into a `JobSpec`, or says all that is wrong with it."""
 
+from orchestrator.job.container_spec import ContainerSpec
 from orchestrator.job.load import LoadedJob, job_schema, load_job
 from orchestrator.job.model import (
     Backend,
@@ -7,14 +8,15 @@ from orchestrator.job.model import (
     DeepSpeedSpec,
     JobSpec,
     Launcher,
-    SlurmSpec,
     SshSpec,
     TrainSpec,
 )
+from orchestrator.job.slurm_spec import SlurmSpec
 
 __all__ = [
     "Backend",
     "ClusterSpec",
+    "ContainerSpec",
     "DeepSpeedSpec",
     "JobSpec",
     "Launcher",

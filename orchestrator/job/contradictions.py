@@ -7,11 +7,17 @@ the wrong type is passed over here, because the models report it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from orchestrator.job.container_contradictions import container_contradictions
+from orchestrator.job.model import Backend
+from orchestrator.job.slurm_contradictions import slurm_contradictions
+from orchestrator.job.slurm_spec import SlurmSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.job.slurm_contradictions import Found
     from orchestrator.job.yaml_source import KeyPath
 
 _SET_PER_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -31,7 +37,9 @@ def contradictions(data: Any) -> Iterator[Contradiction]:
     cluster, train = _section(data, "cluster"), _section(data, "train")
     if cluster is not None:
         yield from _hosts(cluster)
+        yield from (Contradiction(*found) for found in _slurm(data, cluster))
     if train is not None:
+        yield from _elsewhere(cluster or {}, train)
         yield from _program(train)
         yield from _environment(train)
 
@@ -52,6 +60,24 @@ def _hosts(cluster: dict[str, Any]) -> Iterator[Contradiction]:
     if cluster.get("include") and cluster.get("exclude"):
         what = "include and exclude cannot both be given"
         yield Contradiction(("cluster", "exclude"), what, "keep cluster.include or cluster.exclude")
+
+
+def _slurm(data: dict[str, Any], cluster: dict[str, Any]) -> Iterator[Found]:
+    """Yield what is wrong with Slurm's keys and with the container."""
+    container = _section(data, "container")
+    if container is not None:
+        yield from container_contradictions(container, cluster)
+    if cluster.get("backend") == "slurm":
+        yield from slurm_contradictions(data, frozenset(SlurmSpec.model_fields))
+    elif cluster.get("slurm") and cluster.get("backend") in get_args(Backend):
+        what = f"the backend is {cluster['backend']}, which asks no Slurm for anything"
+        yield ("cluster", "slurm"), what, "use backend: slurm, or remove cluster.slurm"
+
+
+def _elsewhere(cluster: dict[str, Any], train: dict[str, Any]) -> Iterator[Contradiction]:
+    if cluster.get("login") and "python" not in train:
+        what = "cluster.login needs train.python: this machine's own Python says nothing about the cluster's"
+        yield Contradiction(("train",), what, "add python: python3, or the path of an environment there")
 
 
 def _program(train: dict[str, Any]) -> Iterator[Contradiction]:

@@ -48,12 +48,13 @@ class LoadedJob:
         return replace(problem, where=self.source.where(keys))
 
 
-def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
+def load_job(path: Path, overrides: Sequence[str] = (), base_dir: Path | None = None) -> LoadedJob:
     """Read a job file and check it.
 
     Args:
         path: the YAML file.
         overrides: settings `a.b=value` that go before what the file says, the last one first.
+        base_dir: where its relative paths start, if not in the file's own folder.
 
     Raises:
         JobFileError: with every problem that was found, each with its line or its override.
@@ -63,7 +64,7 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
 
     path = Path(path)
     text = _text(path)
-    base_dir = path.parent.absolute()
+    base_dir = base_dir or path.parent.absolute()
     source = parse_yaml(text, str(path))
     for setting in overrides:
         source = apply_setting(source, setting)

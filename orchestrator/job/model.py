@@ -8,8 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from orchestrator.job.container_spec import ContainerSpec  # noqa: TC001 - as below
+from orchestrator.job.login import Login  # noqa: TC001 - as below
+from orchestrator.job.section import Section as _Section
+from orchestrator.job.slurm_spec import SlurmSpec  # noqa: TC001 - as below
 from orchestrator.job.values import (  # noqa: TC001 - pydantic reads the annotations when it builds the models
     Duration,
     JobName,
@@ -28,12 +32,6 @@ Precision = Literal["fp32", "fp16", "bf16"]
 OffloadDevice = Literal["none", "cpu", "nvme"]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=False, defer_build=True
-    )
 
 
 class SshSpec(_Section):
@@ -56,35 +54,6 @@ class SshSpec(_Section):
         default_factory=dict, description="Any other ssh option, for example ServerAliveInterval: 15."
     )
     fanout: Count | None = Field(default=None, description="Most connections being opened at the same time.")
-
-
-class SlurmSpec(_Section):
-    """What sbatch is asked for; each key is the long option of sbatch with _ for -."""
-
-    partition: Line | None = Field(default=None, description="Partition, or several with commas.")
-    account: Line | None = Field(default=None, description="Account to charge.")
-    qos: Line | None = Field(default=None, description="Quality of service.")
-    reservation: Line | None = Field(default=None, description="Reservation to run in.")
-    time: Line | None = Field(default=None, description="Time limit of the allocation, as sbatch reads it.")
-    gres: Line | None = Field(default=None, description="Generic resources of each node, for example gpu:8.")
-    gpus_per_node: Line | None = Field(default=None, description="GPUs of each node: 8 or h100:8.")
-    cpus_per_task: Count | None = Field(default=None, description="CPU cores of the one task on each node.")
-    mem: Line | None = Field(
-        default=None, description="Memory of each node, for example 500G; 0 means all of it."
-    )
-    constraint: Line | None = Field(default=None, description="Features that the nodes must have.")
-    exclusive: bool | Literal["user", "mcs", "topo"] = Field(
-        default=False, description="Share the nodes with no other job."
-    )
-    dependency: Line | None = Field(default=None, description="Jobs to wait for, for example afterok:1234.")
-    mail_user: Line | None = Field(default=None, description="Who gets mail.")
-    mail_type: Line | None = Field(default=None, description="What mail is sent for, for example END,FAIL.")
-    begin: Line | None = Field(default=None, description="Earliest start, for example now+1hour.")
-    nice: int | None = Field(default=None, description="Added to the job's niceness: more means later.")
-    extra: dict[Word, Text] = Field(
-        default_factory=dict,
-        description="Any other sbatch option by its long name without dashes; an empty text for a flag.",
-    )
 
 
 class ClusterSpec(_Section):
@@ -115,6 +84,10 @@ class ClusterSpec(_Section):
     )
     control_port: int = Field(
         default=0, ge=0, le=65535, description="Port of the submit host for that; 0 takes a free one."
+    )
+    login: Login | None = Field(
+        default=None,
+        description="Host from which the job is submitted, when this machine is not part of the cluster.",
     )
     slurm: SlurmSpec | None = Field(default=None, description="What sbatch is asked for (backend slurm).")
 
@@ -160,6 +133,21 @@ class TrainSpec(_Section):
     master_port: Port | None = Field(default=None, description="Port of rank 0; a free one when not given.")
     interface: Word | None = Field(
         default=None, description="Network interface for gloo and NCCL; found out when not given."
+    )
+    checkpoint_dir: JobPath | None = Field(
+        default=None,
+        description="Folder where the script saves checkpoints; {checkpoint_dir} in args, "
+        "ORCHESTRATE_CHECKPOINT_DIR for the ranks.",
+    )
+    resume: Literal["restart", "always", "never"] = Field(
+        default="restart",
+        description="When ranks are told of the last complete tag in checkpoint_dir: after a restart of this "
+        "run, in its first attempt too, or never.",
+    )
+    resume_args: list[Text] = Field(
+        default_factory=list,
+        description="Arguments added when there is such a tag, for example --resume and {resume_tag}; "
+        "ORCHESTRATE_RESUME_TAG tells it too.",
     )
 
     def script_path(self, base_dir: Path) -> Path | None:
@@ -225,6 +213,18 @@ class JobSpec(_Section):
     cluster: ClusterSpec = Field(description="Where the job runs.")
     train: TrainSpec = Field(description="What runs there.")
     deepspeed: DeepSpeedSpec | None = Field(default=None, description="DeepSpeed's configuration.")
+    container: ContainerSpec | None = Field(
+        default=None, description="The container that the training runs in on every host."
+    )
+    matrix: dict[Line, list[Text]] | None = Field(
+        default=None,
+        description="Parameters of a sweep, each with its values: a key path such as deepspeed.zero_stage, "
+        "or a name that stands for {name} in train.args and train.env. Every combination is a run.",
+    )
+    parallel: Count | None = Field(
+        default=None,
+        description="Most points of a sweep at a time; default: no limit on slurm, 1 elsewhere.",
+    )
     run_root: JobPath = Field(
         default=Path("runs"), validate_default=True, description="Folder of the run directories."
     )
@@ -243,6 +243,11 @@ class JobSpec(_Section):
     )
     start_timeout: Duration = Field(
         default=120.0, gt=0, description="Seconds in which every host must have started."
+    )
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        default=3,
+        description="How often a run is started again after preemption, a lost host or the time limit "
+        "(slurm).",
     )
     templates: JobPath | None = Field(
         default=None, description="Folder of templates that replace those of the same name."

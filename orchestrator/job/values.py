@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BASE_DIR = "base_dir"  # key of the validation context: the folder of the job file
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
 
 def _base_dir(info: ValidationInfo) -> Path | None:
@@ -47,6 +48,11 @@ def _to_path(value: Any) -> Any:
 
 def _anchor(path: Path, info: ValidationInfo) -> Path:
     return _anchored(path, _base_dir(info))
+
+
+def anchored_text(value: str, info: ValidationInfo) -> str:
+    """Return a path as text, `~` expanded and, where the job file's folder is known, absolute."""
+    return str(_anchored(Path(value), _base_dir(info)))
 
 
 def _python(value: str, info: ValidationInfo) -> str:
@@ -88,6 +94,16 @@ def _variable(value: str) -> str:
     return value
 
 
+def _option_name(value: str) -> str:
+    if not _OPTION.match(value):
+        raise ValueError("is no name of an option (letters, digits and -, without dashes in front)")
+    return value
+
+
+def _one_line_or_empty(value: str) -> str:
+    return _one_line(value) if value else value
+
+
 def _plain_text(value: Any) -> Any:
     """Turn a number or a boolean into text, as YAML writes it."""
     if isinstance(value, bool):
@@ -118,3 +134,10 @@ Script = Annotated[Path, BeforeValidator(_to_path)]
 JobPath = Annotated[Path, BeforeValidator(_to_path), AfterValidator(_anchor)]
 PythonCommand = Annotated[Line, AfterValidator(_python)]
 VariableName = Annotated[str, AfterValidator(_variable)]
+OptionName = Annotated[str, AfterValidator(_option_name)]
+OptionText = Annotated[
+    str,
+    BeforeValidator(_plain_text),
+    AfterValidator(_one_line_or_empty),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]

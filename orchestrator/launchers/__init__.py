@@ -1,4 +1,4 @@
-"""Start `node.sh` once per host: here, through pdsh, or through ssh. A launcher knows nothing of ranks."""
+"""Start `node.sh` once per host: here, through pdsh, ssh or srun. A launcher knows nothing of ranks."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def make_launcher(plan: LaunchPlan, attempt: AttemptDir, on_exit: OnExit) -> Lau
         from orchestrator.launchers.ssh import SshLauncher  # noqa: PLC0415
 
         return SshLauncher(plan, attempt, on_exit)
+    if plan.backend == "slurm":
+        from orchestrator.launchers.srun import SrunLauncher  # noqa: PLC0415
+
+        return SrunLauncher(plan, attempt, on_exit)
     from orchestrator.launchers.local import LocalLauncher  # noqa: PLC0415
 
     return LocalLauncher(plan, attempt, on_exit)

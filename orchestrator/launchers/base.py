@@ -23,6 +23,9 @@ NODE_SCRIPT_FAILED = 98
 SENTINEL = "@orchestrate "
 """Begins a line that node.sh says to the user; everything else on the way is noise or a tool's own word."""
 
+HOST_LINE = "@host "
+"""Begins the line by which a task of srun says which host it is on: srun itself only numbers them."""
+
 _HOST_KEY_FIX = (
     "connect once by hand, or set cluster.ssh.accept_new_host_keys: true for hosts never seen before"
 )

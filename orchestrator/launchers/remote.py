@@ -101,9 +101,10 @@ class _AcceptNew(paramiko.MissingHostKeyPolicy):
 class Remote:
     """An open connection to one host, used for everything the run does there."""
 
-    def __init__(self, folder: Path, alias: str) -> None:
+    def __init__(self, folder: Path, alias: str, log_in: Callable[[Target], Any] | None = None) -> None:
         self._folder = folder
-        self._target = resolve(folder, alias)
+        self.target = self._target = resolve(folder, alias)
+        self._strategy = log_in(self._target) if log_in else None  # in place of keys alone
         self._client = paramiko.SSHClient()
         self._proxy: Proxy | None = None
         self._trust()
@@ -134,6 +135,7 @@ class Remote:
                 timeout=self._seconds(),
                 banner_timeout=30,
                 auth_timeout=30,
+                auth_strategy=self._strategy,
                 sock=cast("Any", self._open_proxy()),  # anything with send, recv, settimeout and close
             )
         except (paramiko.SSHException, OSError) as error:
@@ -204,6 +206,11 @@ class Remote:
         except (paramiko.SSHException, OSError):
             return 255
         return code if code >= 0 else 255
+
+    @property
+    def transport(self) -> paramiko.Transport | None:
+        """Return paramiko's end of the connection; None when it is closed."""
+        return self._client.get_transport()
 
     def forward_back(self, port: int) -> None:
         """Let the host reach our port through this connection, where it cannot connect to us itself."""

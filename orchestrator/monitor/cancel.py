@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import OrchestratorError, Problem
 from orchestrator.monitor.status import current_status
 from orchestrator.states import State
+from orchestrator.verdict.document import to_json
+from orchestrator.verdict.judge import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
@@ -31,6 +33,10 @@ def cancel(run: RunDir) -> tuple[State, str]:
     except OSError as error:
         problem = Problem(f"cannot ask the run to end: {error.strerror}", str(run.cancel_file))
         raise OrchestratorError(problem) from error
+    if run.slurm_job():
+        from orchestrator.monitor.slurm import cancel_job  # noqa: PLC0415 - only runs on Slurm need it
+
+        cancel_job(run, waiting=status["state"] is State.PENDING)
     if taking_over:
         from orchestrator.submit import start_supervisor  # noqa: PLC0415 - only here something is started
 
@@ -43,6 +49,16 @@ def cancel(run: RunDir) -> tuple[State, str]:
             break
         time.sleep(_POLL)
     return status["state"], status["reason"]
+
+
+def cancel_unbegun(run: RunDir) -> bool:
+    """Give a point of a sweep that has not begun its verdict; False if it has, or waits in Slurm's queue."""
+    if run.slurm_job() or "supervisor" in run.record() or run.status()["state"] is not State.PENDING:
+        return run.verdict() is not None
+    now = time.time()
+    verdict = Verdict(State.CANCELLED, "cancelled by the user before its turn in the sweep")
+    run.write_verdict(to_json(verdict, run.run_id, None, now))
+    return True
 
 
 def _can_take_over(run: RunDir, state: State) -> bool:

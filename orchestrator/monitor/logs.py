@@ -44,7 +44,7 @@ def print_logs(run: RunDir, selection: Selection, *, attempt: int | None, follow
         OrchestratorError: no such attempt, host or rank.
     """
     shown = _attempt(run, attempt)
-    streams = _streams(run.plan(), shown, selection)
+    streams = _streams(run.plan(shown), shown, selection)
     printer = _Printer(selection)
     try:
         while True:
@@ -52,7 +52,7 @@ def print_logs(run: RunDir, selection: Selection, *, attempt: int | None, follow
             latest = _attempt(run, attempt)
             if latest.number != shown.number:  # the run was started again: show the rest of both
                 shown = latest
-                streams += _streams(run.plan(), shown, selection)
+                streams += _streams(run.plan(shown), shown, selection)
             for prefix, tail in streams:
                 printer.show(prefix, tail, last=over)
             if over:

@@ -11,15 +11,38 @@ from orchestrator.agent.processes import read_process
 from orchestrator.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.rundir import RunDir
+    from orchestrator.slurm.queue import Answer
 
 _START_SECONDS = 10.0  # for a supervisor to say that it lives
 
 
-def current_status(run: RunDir) -> dict[str, Any]:
-    """Return state, since (epoch seconds) and reason; a run whose supervisor is gone is LOST."""
+def statuses(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
+    """Return current_status of many runs; Slurm is asked once for all of them."""
+    answer = None
+    if any(run.slurm_file.exists() for run in runs):
+        from orchestrator.monitor.slurm import ask  # noqa: PLC0415 - only runs on Slurm need it
+
+        answer = ask(runs)
+    return [current_status(run, answer) for run in runs]
+
+
+def current_status(run: RunDir, answer: Answer | None = None) -> dict[str, Any]:
+    """Return state, since (epoch seconds) and reason; a run whose supervisor is gone is LOST.
+
+    Args:
+        run: the run.
+        answer: what Slurm has been asked about it, if it has been.
+    """
     status = run.status()
     state: State = status["state"]
+    if not state.is_final and run.slurm_job():
+        from orchestrator.monitor.slurm import ask, seen_by_slurm  # noqa: PLC0415
+
+        answer = answer or ask([run])
+        return run.status() if answer is None else seen_by_slurm(run, status, answer)
     if state.is_final or not _is_orphaned(run, status):
         return status
     again = run.status()  # the verdict may have been written between the two looks
@@ -39,6 +62,8 @@ def current_status(run: RunDir) -> dict[str, Any]:
 def _is_orphaned(run: RunDir, status: dict[str, Any]) -> bool:
     """Tell whether the supervisor is surely gone; on another host than its own that cannot be seen."""
     supervisor = run.record().get("supervisor")
+    if supervisor is None and status["state"] is State.PENDING:
+        return False  # a point of a sweep: its turn has not come
     if supervisor is None:
         return bool(time.time() - float(status["since"] or 0) > _START_SECONDS)
     if supervisor.get("host") != socket.gethostname():
@@ -88,7 +113,7 @@ def _from_verdict(host: dict[str, Any]) -> dict[str, str]:
 def _from_events(run: RunDir) -> list[dict[str, str]]:
     rows = {
         host.name: {"host": host.name, "state": "waiting", "ranks": f"{len(host.slots)}", "message": ""}
-        for host in run.plan().hosts
+        for host in run.latest_plan().hosts
     }
     states = {"host_ready": "ready", "launcher_started": "running", "host_ended": "ended"}
     for event in events(run):

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.supervisor.host_state import HostState
 
 _SSH_LOST = 255  # ssh's own exit code: the connection, not the command
-_UNSEEN = "it does not see the run directory; set cluster.shared_disk: auto, or a run_root that it sees"
+_UNSEEN = "it does not see the run directory; choose a run_root that it sees"
+_UNSEEN_OR_PUSH = f"{_UNSEEN}, or set cluster.shared_disk: auto"
 _DRAIN_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 
@@ -38,11 +39,13 @@ class Attempt:
         plan: the launch plan.
         run_dir: the run's directory.
         number: which attempt; its bundle has been written.
+        hosts_key: tells its hosts from those of another time (see Scheduler.key).
     """
 
-    def __init__(self, plan: LaunchPlan, run_dir: RunDir, number: int) -> None:
+    def __init__(self, plan: LaunchPlan, run_dir: RunDir, number: int, hosts_key: str = "") -> None:
         self._plan = plan
         self._run_dir = run_dir
+        self._hosts_key = hosts_key
         self._dir: AttemptDir = run_dir.attempt(number)
         self._taken_over = read_json(self._dir.control_file)
         token = self._taken_over["token"] if self._taken_over else secrets.token_hex(32)
@@ -70,7 +73,7 @@ class Attempt:
         wanted = known["port"] if known else self._plan.control_port
         port = await self.board.server.open(wanted, local=self._plan.backend == "local")
         if known is None:
-            config = agent_config(self._plan, self._dir, port, self._token)
+            config = agent_config(self._plan, self._dir, port, self._token, self._hosts_key)
             write_json(self._dir.control_file, config, 0o600)
             await self._launcher.open(port)
             await self._pusher.start(list(self._plan.hosts))
@@ -90,7 +93,8 @@ class Attempt:
         if self.board.releasing or state.ended:
             return
         if state.ready is None:
-            said = _UNSEEN if code == NO_BUNDLE else words or f"exit code {code}"
+            unseen = _UNSEEN if self._plan.backend == "slurm" else _UNSEEN_OR_PUSH
+            said = unseen if code == NO_BUNDLE else words or f"exit code {code}"
             self.board.fail_host(state, f"its agent could not be started: {said}")
         elif code not in (_SSH_LOST, 0) and code > 0:
             self.board.fail_host(state, f"its agent ended with {code}: {words}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.rundir import write_json
 from orchestrator.states import State
 from orchestrator.supervisor.control import ControlServer
 from orchestrator.supervisor.ending import Ending
@@ -33,6 +35,7 @@ class Board:
     def __init__(self, plan: LaunchPlan, run_dir: RunDir, attempt: AttemptDir, token: str) -> None:
         self._plan = plan
         self._run_dir = run_dir
+        self._attempt = attempt
         self._logs = LogStore(attempt)
         self._changed = asyncio.Event()
         self.hosts = {host.name: HostState(host) for host in plan.hosts}
@@ -58,10 +61,11 @@ class Board:
         reason = self.ending.reason if self.ending else ""
         return {"t": "stop", "reason": reason, "grace": self._plan.grace}
 
-    def fail_host(self, state: HostState, why: str) -> None:
+    def fail_host(self, state: HostState, why: str, *, lost: bool = False) -> None:
         """Note that something is wrong with a host itself, and end the attempt for it."""
-        state.fail(why)
-        self.event("host_failed", host=state.plan.name, why=why)
+        if not state.failure:
+            self.event("host_failed", host=state.plan.name, why=why)
+        state.fail(why, lost=lost)
         self.end(State.FAILED, f"{state.plan.name}: {why}")
         self._changed.set()
 
@@ -75,6 +79,18 @@ class Board:
         self.orders = orders
         for name, order in orders.items():
             self.server.send(name, order)
+
+    def describe_hosts(self) -> None:
+        """Keep what the hosts have said of themselves, and say where their packages differ."""
+        told = {name: state.ready for name, state in self.hosts.items() if state.ready is not None}
+        kept = ("hostname", "addresses", "gpus", "versions")
+        with contextlib.suppress(OSError):
+            write_json(
+                self._attempt.hosts_file, {name: {k: ready[k] for k in kept} for name, ready in told.items()}
+            )
+        versions = {name: ready["versions"] for name, ready in told.items()}
+        for package, by_version in differing(versions).items():
+            self.event("versions_differ", package=package, hosts=by_version)
 
     def release(self) -> None:
         """Let every agent go."""
@@ -116,7 +132,7 @@ class Board:
                 silence = time.monotonic() - state.contact
                 if state.ready is not None and not state.ended and silence > self._plan.lease:
                     state.command_ended = True
-                    self.fail_host(state, f"lost: no word from it for {silence:.0f} s")
+                    self.fail_host(state, f"lost: no word from it for {silence:.0f} s", lost=True)
 
     def _ping(self, host: str) -> None:
         self.server.send(host, {"t": "ping", "sent": time.time()})
@@ -222,6 +238,22 @@ class Board:
     def _on_drained(self, state: HostState, message: dict[str, Any]) -> None:
         del message
         state.drained = True
+
+
+def differing(versions: dict[str, dict[str, str]]) -> dict[str, dict[str, list[str]]]:
+    """Return the hosts by version, for every package of which not all hosts have the same.
+
+    Args:
+        versions: by host, then by package; a package that a host lacks is absent.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for package in sorted({package for of_host in versions.values() for package in of_host}):
+        by_version: dict[str, list[str]] = {}
+        for host, of_host in versions.items():
+            by_version.setdefault(of_host.get(package, "none"), []).append(host)
+        if len(by_version) > 1:
+            found[package] = by_version
+    return found
 
 
 def _for_event(record: dict[str, Any]) -> dict[str, Any]:

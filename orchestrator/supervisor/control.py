@@ -135,11 +135,15 @@ async def _one(reader: asyncio.StreamReader, decoder: wire.Decoder) -> dict[str,
             return messages[0][0]
 
 
-def agent_config(plan: LaunchPlan, attempt: AttemptDir, port: int, token: str) -> dict[str, Any]:
+def agent_config(
+    plan: LaunchPlan, attempt: AttemptDir, port: int, token: str, hosts_key: str
+) -> dict[str, Any]:
     """Return `control.json`: what the agents read before they can be told anything."""
     return {
         "run_id": plan.run_id,
         "attempt": attempt.number,
+        "env": plan.environment(attempt.number),
+        "hosts_key": hosts_key,
         "token": token,
         "port": port,
         "addresses": _own_addresses(plan),
@@ -147,6 +151,7 @@ def agent_config(plan: LaunchPlan, attempt: AttemptDir, port: int, token: str) -
         "lease": plan.lease,
         "grace": plan.grace,
         "launcher": plan.launcher,
+        "deepspeed": plan.deepspeed is not None,
         "python": plan.python,
         "agent_file": str(attempt.agent_file),
         "accelerate_config": str(attempt.rendered / "accelerate.yaml"),

@@ -23,6 +23,7 @@ class HostState:
         ready: the agent's last report of itself.
         ranks: records of its ranks by rank, as the agent sent them (times of the host's own clock).
         failure: what went wrong with the host itself; noticed at `failure_time`, not before `failure_since`.
+        lost: nothing is heard of it any more, or ever was.
         offset: host clock minus ours, seconds; exact to `uncertainty`.
         contact: time.monotonic() of the agent's last word.
     """
@@ -42,6 +43,7 @@ class HostState:
     failure: str = ""
     failure_time: float | None = None
     failure_since: float | None = None
+    lost: bool = False
     offset: float = 0.0
     uncertainty: float = _UNSYNCHRONISED
     contact: float = field(default_factory=time.monotonic)
@@ -53,10 +55,11 @@ class HostState:
             self.uncertainty = half
             self.offset = host_time - (sent + now) / 2
 
-    def fail(self, why: str) -> None:
+    def fail(self, why: str, *, lost: bool = False) -> None:
         """Note the first thing that went wrong with the host itself."""
         if not self.failure:
             self.failure = why
+            self.lost = lost
             self.failure_time = time.time()
             self.failure_since = self.failure_time - (time.monotonic() - self.contact) - _HEARD_LATE
 
@@ -89,6 +92,7 @@ class HostState:
             time=moved,
             uncertainty=self.uncertainty,
             since=self.failure_since,
+            lost=self.lost,
         )
 
     def _rank_end(self, rank: int) -> RankEnd:

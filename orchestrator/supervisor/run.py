@@ -14,13 +14,18 @@ import traceback
 from typing import TYPE_CHECKING
 
 from orchestrator.agent.processes import read_process
+from orchestrator.errors import JobFileError, SubmitError
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
 from orchestrator.supervisor.attempt import Attempt
+from orchestrator.supervisor.beginning import begin_attempt, first_attempt
+from orchestrator.supervisor.restarting import Restarting
+from orchestrator.supervisor.scheduler import Scheduler, make_scheduler
 from orchestrator.verdict.document import to_json
 from orchestrator.verdict.judge import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from orchestrator.plan import LaunchPlan
@@ -34,25 +39,27 @@ def supervise(path: Path) -> int:
     """Run the job in a run directory to its verdict; return the exit code for a process.
 
     Returns:
-        0 when every rank ended with 0; 1 when the run failed, was cancelled or ran out of time;
-        3 when there is nothing to run.
+        0 when every rank ended with 0, or the run waits for other hosts; 1 when the run failed, was
+        cancelled or ran out of time; 3 when there is nothing to run.
     """
     run_dir = RunDir(path)
     try:
         lock = (run_dir.path / "supervisor.lock").open("w")
         plan = run_dir.plan()
-    except (OSError, ValueError) as error:
+        scheduler = make_scheduler(plan)
+    except (OSError, ValueError, SubmitError) as error:
         print(f"orchestrate: cannot run {path}: {error}", file=sys.stderr)
         return 3
     with lock:
-        refusal = _refusal(lock.fileno(), run_dir)
+        refusal = _refusal(lock.fileno(), run_dir, plan)
         if refusal:
             print(f"orchestrate: {run_dir.run_id} {refusal}", file=sys.stderr)
-            return 3
-        return _supervise(run_dir, plan)
+            verdict = run_dir.verdict()
+            return 0 if plan.slurm and verdict and verdict["state"] == State.SUCCEEDED else 3
+        return _supervise(run_dir, plan, scheduler)
 
 
-def _refusal(lock: int, run_dir: RunDir) -> str:
+def _refusal(lock: int, run_dir: RunDir, plan: LaunchPlan) -> str:
     """Return why this process may not drive the run; "" when it may."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,26 +68,36 @@ def _refusal(lock: int, run_dir: RunDir) -> str:
     if run_dir.verdict() is not None:
         return "has a verdict already"
     begun = "supervisor" in run_dir.record()
-    if begun and not run_dir.attempts()[-1].control_file.exists():
+    if begun and plan.slurm is None and not run_dir.attempts()[-1].control_file.exists():
         return "has been given up by its hosts, the lease has run out; submit the job again"
     return ""
 
 
-def _supervise(run_dir: RunDir, plan: LaunchPlan) -> int:
+def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
     run_dir.reserve(_VERDICT_BYTES * (plan.world_size + 64))
     started = _record_ourselves(run_dir)
+    scheduler.sign(run_dir)
     run_dir.write_status(State.STARTING)
-    run_dir.add_event("supervisor", pid=os.getpid())
+    run_dir.add_event("supervisor", pid=os.getpid(), host=socket.gethostname(), hosts_key=scheduler.key)
+    verdict: Verdict | None
     try:
-        verdict = asyncio.run(Supervisor(run_dir, plan, started).run())
+        verdict = asyncio.run(Supervisor(run_dir, plan, scheduler, started).run())
+    except JobFileError as error:
+        verdict = Verdict(State.FAILED, f"the job does not fit the hosts it was given: {error}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the run must not be left without a verdict
         traceback.print_exc()
-        verdict = Verdict(State.FAILED, f"the supervisor failed: {error!r}; see supervisor.log")
+        verdict = Verdict(State.FAILED, f"the supervisor failed: {error!r}; see {_own_log(run_dir, plan)}")
+    if verdict is None:
+        return 0  # the next supervisor goes on, on other hosts
     with contextlib.suppress(FileNotFoundError):
         run_dir.secrets_file.unlink()
     run_dir.write_verdict(to_json(verdict, plan.run_id, started, time.time()))
     run_dir.add_event("verdict", state=verdict.state, summary=verdict.summary)
     return 0 if verdict.state is State.SUCCEEDED else 1
+
+
+def _own_log(run_dir: RunDir, plan: LaunchPlan) -> str:
+    return run_dir.supervisor_log.name if plan.slurm is None else "slurm-*.out"
 
 
 def _record_ourselves(run_dir: RunDir) -> float:
@@ -100,48 +117,64 @@ def _record_ourselves(run_dir: RunDir) -> float:
 class Supervisor:
     """One run: attempt after attempt until a verdict stands, with an ear for cancel and the clock."""
 
-    def __init__(self, run_dir: RunDir, plan: LaunchPlan, started: float) -> None:
+    def __init__(self, run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler, started: float) -> None:
         self._run_dir = run_dir
         self._started = started
         self._plan = plan
+        self._scheduler = scheduler
+        self._restarting = Restarting(run_dir, plan, scheduler)
         self._attempt: Attempt | None = None
         self._end: tuple[State, str] | None = None
 
-    async def run(self) -> Verdict:
-        """Return the verdict on the last attempt."""
-        watchers = [asyncio.create_task(self._watch_cancel()), asyncio.create_task(self._watch_clock())]
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._finish, State.CANCELLED, "the supervisor was told to end")
+    async def run(self) -> Verdict | None:
+        """Return the verdict on the last attempt; None when the run goes on under another supervisor."""
+        watchers = [asyncio.create_task(watch) for watch in (self._watch_cancel(), *self._clocks())]
+        self._listen()
         try:
-            return await self._attempts()
+            return self._restarting.too_many() or await self._attempts()
         finally:
             for watcher in watchers:
                 watcher.cancel()
 
-    async def _attempts(self) -> Verdict:
-        number = max(1, len(self._run_dir.attempts()))
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_told)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_time_limit)
+
+    def _on_told(self) -> None:
+        if self._run_dir.cancel_file.exists():
+            self._finish(State.CANCELLED, "cancelled by the user")
+        else:
+            self._finish(State.CANCELLED, "the supervisor was told to end")
+
+    def _on_time_limit(self) -> None:
+        self._restarting.near_limit = True
+        self._finish(State.TIMEOUT, "the time limit of the Slurm job is near")
+
+    async def _attempts(self) -> Verdict | None:
+        number = first_attempt(self._run_dir, self._plan, self._scheduler)
         while True:
-            verdict = await self._one(number)
+            verdict = await self._restarting.explained(await self._one(number), number)
             with contextlib.suppress(OSError):
-                write_json(self._run_dir.attempt(number).path / "verdict.json", self._as_json(verdict))
-            again = verdict.port_in_use and self._plan.master_port is None and number < _PORT_ATTEMPTS
-            if not again or self._end is not None:
-                return verdict
-            number += 1
-            self._run_dir.add_event("retry", reason="the master port was taken", attempt=number)
-            self._run_dir.write_status(State.STARTING, "the master port was taken; trying another")
+                write_json(self._run_dir.attempt(number).verdict_file, self._as_json(verdict))
+            if self._wants_another_port(verdict, number):
+                number += 1
+                self._run_dir.add_event("retry", reason="the master port was taken", attempt=number)
+                self._run_dir.write_status(State.STARTING, "the master port was taken; trying another")
+                continue
+            return await self._restarting.decide(verdict, number)
+
+    def _wants_another_port(self, verdict: Verdict, number: int) -> bool:
+        again = verdict.port_in_use and self._plan.master_port is None and number < _PORT_ATTEMPTS
+        return again and self._end is None
 
     def _as_json(self, verdict: Verdict) -> dict[str, object]:
         return to_json(verdict, self._plan.run_id, None, time.time())
 
     async def _one(self, number: int) -> Verdict:
-        if not self._run_dir.attempt(number).rendered.is_dir():
-            from orchestrator.bundle import write_bundle  # noqa: PLC0415 - a first attempt starts without jinja
-            from orchestrator.render import render  # noqa: PLC0415
-
-            write_bundle(self._run_dir, render(self._plan, number), number)
-        self._attempt = Attempt(self._plan, self._run_dir, number)
+        plan = begin_attempt(self._run_dir, self._plan, self._scheduler, number)
+        self._attempt = Attempt(plan, self._run_dir, number, self._scheduler.key)
         if self._end is not None:
             self._attempt.board.end(*self._end)
         return await self._attempt.run()
@@ -157,7 +190,17 @@ class Supervisor:
             await asyncio.sleep(_CANCEL_POLL)
         self._finish(State.CANCELLED, "cancelled by the user")
 
-    async def _watch_clock(self) -> None:
+    def _clocks(self) -> list[Coroutine[None, None, None]]:
+        """Return the watch on the job's own time limit, and the one on its hosts'."""
+        clocks = []
         if self._plan.time_limit is not None:
-            await asyncio.sleep(self._started + self._plan.time_limit - time.time())
-            self._finish(State.TIMEOUT, f"the time limit of {self._plan.time_limit:g} s ran out")
+            left = self._started + self._plan.time_limit - time.time()
+            reason = f"the time limit of {self._plan.time_limit:g} s ran out"
+            clocks.append(self._after(left, lambda: self._finish(State.TIMEOUT, reason)))
+        if self._scheduler.time_left is not None:
+            clocks.append(self._after(self._scheduler.time_left, self._on_time_limit))
+        return clocks
+
+    async def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        await asyncio.sleep(seconds)
+        act()

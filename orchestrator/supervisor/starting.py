@@ -33,6 +33,7 @@ class Starting:
             self._blame_silent_hosts(seconds)
         if self._board.ending is not None or all(state.started for state in self._hosts):
             return
+        self._board.describe_hosts()
         if self._has_problems():
             return
         found = await self._find_route()
@@ -47,7 +48,7 @@ class Starting:
             return
         silent = [state for state in self._hosts if state.ready is None]
         for state in silent:
-            state.fail(f"no word from its agent in {seconds:g} s")
+            state.fail(f"no word from its agent in {seconds:g} s", lost=True)
         self._board.end(State.FAILED, "not every host has started")
 
     def _has_problems(self) -> bool:

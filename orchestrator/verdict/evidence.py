@@ -87,6 +87,7 @@ class HostEnd:
 
     Attributes:
         failure: what went wrong with the host itself (not started, lost, agent killed); "" for nothing.
+        lost: that is, nothing was heard of it any more, or ever.
         launcher_code: the training launcher's exit code, None when it never ended or never started.
         launcher_told: it ended after its ranks had been told to: a consequence, never the cause.
         launcher_message: its last words.
@@ -103,6 +104,7 @@ class HostEnd:
     time: float | None = None
     uncertainty: float = 0.0
     since: float | None = None
+    lost: bool = False
 
 
 def adjusted(rank: RankEnd, offset: float, uncertainty: float) -> RankEnd:

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.laptop import far_laptop, laptop, slurm_laptop
 from tests.contract.product import Site
 from tests.testbed import Testbed
 from tests.testbed.accounts import ORDINARY
-from tests.testbed.fixtures import require_hosts
+from tests.testbed.fixtures import require_hosts, require_slurm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["far_laptop", "laptop", "slurm_laptop"]
+
 REMOTE = ["pdsh", "ssh"]
+SLURM = pytest.param("slurm", marks=[pytest.mark.testbed, pytest.mark.xdist_group("slurm")])
 ROUNDS = {
-    "site": ["local", *REMOTE],
+    "site": ["local", *REMOTE, SLURM],
+    "detached": ["local", *REMOTE],
     "remote": REMOTE,
     "apart": REMOTE,
     "difficult": REMOTE,
@@ -39,7 +44,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def require_backend(backend: str) -> None:
     """Skip (or fail, where CI asks for it) when this machine has no hosts or lacks the backend's tool."""
-    if backend != "local":
+    if backend == "slurm":
+        require_slurm()
+    elif backend != "local":
         require_hosts()
     if backend == "pdsh" and shutil.which("pdsh") is None:
         pytest.skip("pdsh is not installed")
@@ -49,7 +56,8 @@ def require_backend(backend: str) -> None:
 
 def make_site(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     require_backend(backend)
-    site = Site(backend, folder, None if backend == "local" else request.getfixturevalue("bed"))
+    bed = {"local": None, "slurm": "slurm_bed"}.get(backend, "bed")
+    site = Site(backend, folder, None if bed is None else request.getfixturevalue(bed))
     yield site
     site.clear()
 
@@ -58,6 +66,18 @@ def make_site(backend: str, folder: Path, request: pytest.FixtureRequest) -> Ite
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """Two hosts of two slots on the backend of this round."""
     yield from make_site(request.param, tmp_path, request)
+
+
+@pytest.fixture
+def detached(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """As `site`, where the hosts outlive the supervisor: not on Slurm, whose job ends with its script."""
+    yield from make_site(request.param, tmp_path, request)
+
+
+@pytest.fixture
+def slurm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """Two hosts of two slots of a Slurm cluster."""
+    yield from make_site("slurm", tmp_path, request)
 
 
 @pytest.fixture

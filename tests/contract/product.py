@@ -25,7 +25,7 @@ RANK_SCRIPT = Path(__file__).resolve().parents[1] / "testbed/rank_script.py"
 GATED_SCRIPT = Path(__file__).with_name("gated_script.py")
 PATIENCE = 60.0  # seconds for what takes one on an idle machine
 PRIVATE = re.compile(r"/\S+/orchestrate-\w+(?=/rank\.json)")
-FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT")
+FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "LOST")
 
 
 def wait_until(done: Callable[[], Any], what: Callable[[], Any], within: float = PATIENCE) -> Any:
@@ -51,7 +51,7 @@ class Site:
     """Where jobs are submitted and run: a backend, two hosts, folders, and who submits.
 
     Attributes:
-        backend: local, pdsh or ssh.
+        backend: local, pdsh, ssh or slurm.
         folder: for job files, runs and reports.
         bed: the hosts; None for simulated ones.
         user: who submits; another than root only on a bed with an ordinary user.
@@ -80,6 +80,9 @@ class Site:
         """Return the `cluster` section for these hosts."""
         if self.bed is None:
             return {"backend": "local", "nodes": 2, "slots": 2}
+        if self.backend == "slurm":
+            asked = {"gpus_per_node": "2", "time": "30"}
+            return {"backend": "slurm", "nodes": 2, "slots": 2, "slurm": asked}
         client = self.bed.client if self.user == "root" else self.bed.user_client
         assert client is not None
         hosts = {"backend": self.backend, "hostfile": str(self.bed.hostfile)}
@@ -104,7 +107,8 @@ class Site:
             return self.bed.submit_command(argv, user=self.user), self.bed.submit_env(self.user)
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PDSH")}
         state = {"XDG_STATE_HOME": str(self.folder / "state")}
-        return argv, environ | state | self.environ
+        slurm = self.bed.slurm.env if self.bed is not None and self.backend == "slurm" else {}
+        return argv, environ | state | slurm | self.environ
 
     def orchestrate(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Give a command and wait for its end."""
@@ -126,6 +130,8 @@ class Site:
 
     def clear(self) -> None:
         """End what a failed test has left of its runs, and plug every cable."""
+        if self.backend == "slurm" and self.bed is not None:
+            self.bed.slurm.cancel_all()
         for run in self.submitted:
             processes.end(process.pid for process in run.living())
         for end in [self.bed, *self.bed.nodes] if self.bed else []:
@@ -200,6 +206,14 @@ class Run:
         hosts = (self.verdict() or {})["hosts"]
         return [rank for host in hosts for rank in host["ranks"]]
 
+    def slurm_job(self) -> str:
+        """Return the id of its Slurm job."""
+        return str(json.loads((self.path / "slurm.json").read_text())["job_id"])
+
+    def attempt_verdict(self, attempt: int) -> dict[str, Any]:
+        """Return the verdict on one attempt."""
+        return dict(json.loads((self.path / f"attempt-{attempt}/verdict.json").read_text()))
+
     def log(self, name: str, attempt: int = 1) -> str:
         """Return a log, such as `node1.rank0.out`, byte for byte."""
         return (self.path / f"attempt-{attempt}/logs" / name).read_bytes().decode()
@@ -214,6 +228,7 @@ class Run:
             "events.jsonl",
             "verdict.json",
             "supervisor.log",
+            "slurm-*.out",
             "attempt-*/launcher.log",
             "attempt-*/logs/*.log",
         ]

@@ -65,8 +65,8 @@ def test_the_time_limit_ends_a_run(site: Site) -> None:
     see_all_stopped(run)
 
 
-def test_ranks_of_a_killed_supervisor_end_when_the_lease_runs_out(site: Site) -> None:
-    run = site.submit(lease=3, train={"args": ["--sleep", "300", "--children", "4"]})
+def test_ranks_of_a_killed_supervisor_end_when_the_lease_runs_out(detached: Site) -> None:
+    run = detached.submit(lease=3, train={"args": ["--sleep", "300", "--children", "4"]})
     run.wait_for_ranks()
     (event,) = run.events("supervisor")
     os.kill(event["pid"], signal.SIGKILL)
@@ -75,10 +75,10 @@ def test_ranks_of_a_killed_supervisor_end_when_the_lease_runs_out(site: Site) ->
     assert [rank for rank in range(4) if run.note(rank, "sigterm") is None] == []
     assert run.verdict() is None
     assert "supervisor" in run.status()["reason"]
-    again = site.orchestrate("cancel", run.run_id)
+    again = detached.orchestrate("cancel", run.run_id)
     assert again.returncode == 1
     assert "LOST" in again.stdout
-    taken = site.orchestrate("supervise", str(run.path))
+    taken = detached.orchestrate("supervise", str(run.path))
     assert taken.returncode == 3, "the ranks have ended: there is nothing to take over, and nothing to repeat"
     assert "submit the job again" in taken.stderr
 

@@ -105,8 +105,11 @@ def test_uneven_slots_with_accelerate_are_refused_before_anything_starts(pdsh: S
 
 
 def test_two_runs_at_once_on_the_same_hosts_leave_each_other_alone(site: Site) -> None:
-    steady = site.submit("steady", train={"args": ["--sleep", "6"]})
-    failing = site.submit("failing", train={"script": str(GATED_SCRIPT), "args": ["--exit-code", "3"]})
+    # On Slurm hosts are shared by jobs that leave GPUs to each other.
+    cluster = {"slurm": {"gpus_per_node": None}} if site.backend == "slurm" else {}
+    steady = site.submit("steady", cluster=cluster, train={"args": ["--sleep", "6"]})
+    failed = {"script": str(GATED_SCRIPT), "args": ["--exit-code", "3"]}
+    failing = site.submit("failing", cluster=cluster, train=failed)
     assert failing.wait()["state"] == "FAILED"
     steady.succeed()
     assert steady.note(0, "sigterm") is None

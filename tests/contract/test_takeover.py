@@ -18,27 +18,27 @@ def kill_supervisor(run: Run) -> None:
     wait_until(lambda: run.status()["state"] == "LOST", run.story)
 
 
-def test_a_new_supervisor_takes_a_run_over_to_its_end(site: Site) -> None:
-    run = site.submit(train={"args": ["--lines", "60", "--line-delay", "0.1", "--tail", "the end"]})
+def test_a_new_supervisor_takes_a_run_over_to_its_end(detached: Site) -> None:
+    run = detached.submit(train={"args": ["--lines", "60", "--line-delay", "0.1", "--tail", "the end"]})
     before = run.wait_for_ranks()
     kill_supervisor(run)
     assert "supervise" in run.status()["reason"]
-    done = site.orchestrate("supervise", str(run.path))
+    done = detached.orchestrate("supervise", str(run.path))
     assert done.returncode == 0, run.story()
     run.succeed()
     assert {rank: report["pid"] for rank, report in run.reports().items()} == {
         rank: report["pid"] for rank, report in before.items()
     }
     for rank in range(4):
-        assert run.log(f"{site.hosts[rank // 2]}.rank{rank}.out").endswith("the end")
+        assert run.log(f"{detached.hosts[rank // 2]}.rank{rank}.out").endswith("the end")
     run.see_nothing_left()
 
 
-def test_cancel_ends_a_run_whose_supervisor_was_killed(site: Site) -> None:
-    run = site.submit(train={"args": ["--sleep", "300"]})
+def test_cancel_ends_a_run_whose_supervisor_was_killed(detached: Site) -> None:
+    run = detached.submit(train={"args": ["--sleep", "300"]})
     run.wait_for_ranks()
     kill_supervisor(run)
-    done = site.orchestrate("cancel", run.run_id)
+    done = detached.orchestrate("cancel", run.run_id)
     assert done.returncode == 0, done.stderr + run.story()
     assert run.wait()["state"] == "CANCELLED"
     assert set(run.roles().values()) == {"stopped"}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.contract.product import Site
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/zero3_hpz/job.yaml"
-LAUNCHERS = {"local": "accelerate", "pdsh": "deepspeed", "ssh": "torchrun"}
+LAUNCHERS = {"local": "accelerate", "pdsh": "deepspeed", "ssh": "torchrun", "slurm": "torchrun"}
 LOSS = re.compile(r"^step (\d+)/6 loss ([\d.]+) tokens/s \d+ step_time [\d.]+s$", re.MULTILINE)
 
 pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tests.testbed import processes
 from tests.testbed.accounts import ORDINARY
-from tests.testbed.bed import Testbed, beds, clear
+from tests.testbed.bed import Testbed, clear
 from tests.testbed.host import CLEAN
 from tests.testbed.options import default_base
 from tests.testbed.requirements import TestbedError
+from tests.testbed.state import beds
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,12 +33,10 @@ def parser() -> argparse.ArgumentParser:
     )
     shell = commands.add_parser("shell", help="open a shell on a host, or run a command there")
     shell.add_argument("--user", default="root", help=f"root or {ORDINARY}")
-    cable = commands.add_parser(
-        "cable", help="pull or plug a host's network cable (`submit`: the submit side's)"
-    )
+    cable = commands.add_parser("cable", help="pull or plug a host's network cable")
     for command in (shell, cable):
         command.add_argument("--bed", help="which one, where several are up")
-        command.add_argument("host", help="such as node1")
+        command.add_argument("host", help="such as node1, or submit")
     cable.add_argument("action", choices=["pull", "plug"])
     shell.add_argument("argv", nargs=argparse.REMAINDER, help="command; default: bash")
     return top
@@ -52,6 +51,9 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--banner", action="store_true", help="sshd prints a banner")
     up.add_argument("--chatty", action="store_true", help=".bashrc prints noise")
     up.add_argument("--user", action="store_true", help=f"an ordinary user {ORDINARY} exists on the hosts")
+    up.add_argument("--slurm", action="store_true", help="the hosts are a Slurm cluster, with fake GPUs")
+    up.add_argument("--accounting", action="store_true", help="which keeps accounts (slurmdbd, MariaDB)")
+    up.add_argument("--cgroups", action="store_true", help="which confines jobs to cgroups")
     up.add_argument("--own-name-resolves", action="store_true", help="own name is not 127.0.1.1 on a host")
 
 
@@ -68,12 +70,19 @@ def up(args: argparse.Namespace) -> int:
         chatty=args.chatty,
         ordinary_user=args.user,
         debian_hosts=not args.own_name_resolves,
+        slurm=args.slurm or args.accounting or args.cgroups,
+        cgroups=args.cgroups,
+        accounting=args.accounting,
     )
     for node in bed.nodes if args.slow else []:
         node.slow(args.slow)
     print(f"{bed.network.name}: {args.nodes} hosts are up")
     print(f"  hostfile    {bed.hostfile}\n  ssh config  {bed.ssh_config}")
     print(f"  try         ssh -F {bed.ssh_config} node1\n")
+    if bed.options.slurm:
+        print(f"  Slurm       export SLURM_CONF={bed.slurm.conf}")
+        print("  or          python -m tests.testbed shell submit squeue\n")
+        print(f"# in a job file\n{bed.cluster_section('slurm')}\n# or")
     print(f"# in a job file\n{bed.cluster_section()}")
     # The hosts live on without this process; Python would warn of children nobody waits for.
     sys.stdout.flush()
@@ -128,13 +137,16 @@ def status(args: argparse.Namespace) -> int:
 def shell(args: argparse.Namespace) -> int:
     """Replace this process by a shell (or the given command) on a host."""
     bed = _the_bed(args)
-    node = bed.node(args.host)
     if args.user not in bed.users:
         raise TestbedError(f"no user {args.user!r} on this bed; there: {', '.join(bed.users)}")
     user = bed.users[args.user]
     argv = [word for word in args.argv if word != "--"] or ["bash"]
-    line = node.command(argv, user=args.user, cwd=user.home)
-    variables = CLEAN | user.variables | {"TERM": os.environ.get("TERM", "dumb")}
+    if args.host == "submit":
+        line, variables = bed.submit_command(argv, user=args.user), bed.submit_env(args.user)
+    else:
+        line = bed.node(args.host).command(argv, user=args.user, cwd=user.home)
+        variables = CLEAN | user.variables
+    variables["TERM"] = os.environ.get("TERM", "dumb")
     os.execve(line[0], line, variables)
 
 

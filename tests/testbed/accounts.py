@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.testbed.requirements import tool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ORDINARY = "orchtest"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -94,6 +101,19 @@ def _topmost_closed(path: Path) -> Path | None:
         if not parent.stat().st_mode & 0o001:
             return parent
     return None
+
+
+def submit_side(directory: Path, more: Sequence[Sequence[str]] = ()) -> list[str]:
+    """Return the command prefix for a mount namespace of the submit side, where the bed's users exist.
+
+    Args:
+        directory: the bed's.
+        more: further commands to run in it first, such as mounts.
+    """
+    commands = [["mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run"], *account_mounts(directory)]
+    commands += [*open_closed_folders(directory), *map(list, more)]
+    script = "set -e; " + "; ".join(shlex.join(command) for command in commands) + '; exec "$@"'
+    return [tool("unshare"), "--mount", "--uts", "sh", "-c", script, "sh"]
 
 
 def as_user(user: User) -> list[str]:

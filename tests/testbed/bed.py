@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shlex
 import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.testbed import cgroups, processes, slurmfiles, sshfiles
 from tests.testbed import network as net
-from tests.testbed import processes, sshfiles
-from tests.testbed.accounts import (
-    ORDINARY,
-    REPOSITORY,
-    User,
-    account_mounts,
-    as_user,
-    make_users,
-    open_closed_folders,
-)
+from tests.testbed import state as states
+from tests.testbed.accounts import ORDINARY, REPOSITORY, User, as_user, make_users, submit_side
 from tests.testbed.host import CLEAN, Node
 from tests.testbed.options import Options, default_base
-from tests.testbed.requirements import TestbedError, missing, tool
+from tests.testbed.requirements import TestbedError, missing, missing_slurm, tool
+from tests.testbed.services import Services
+from tests.testbed.slurm import Slurm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +37,8 @@ class Testbed:
         self.nodes: list[Node] = []
         self.client: sshfiles.Client
         self.user_client: sshfiles.Client | None = None
+        self._services = Services(folder=directory / "services")
+        self._slurm: Slurm | None = None
 
     @classmethod
     def up(cls, *, base: Path | None = None, keep: bool = False, **options: Any) -> Self:
@@ -58,9 +53,10 @@ class Testbed:
         Raises:
             TestbedError: not possible here, or a host did not come up; nothing is left behind.
         """
-        if (why := missing()) is not None:
-            raise TestbedError(why)
         chosen = Options(**options)
+        slurmfiles.check(chosen)
+        if why := missing() or (chosen.slurm and missing_slurm(accounting=chosen.accounting)):
+            raise TestbedError(why)
         base = (base or default_base()).resolve()
         base.mkdir(parents=True, exist_ok=True)
         sweep(base)
@@ -82,6 +78,8 @@ class Testbed:
         options = self.options
         self.users = make_users(self.directory, ordinary=options.ordinary_user, chatty=options.chatty)
         self._make_nodes()
+        if self._slurm:
+            self._slurm.configure()
         self._boot_nodes()
         self._write_files()
         for node in self.nodes:
@@ -89,6 +87,8 @@ class Testbed:
         for node in self.nodes:
             node.await_sshd()
         self._save(owner)
+        if self._slurm:
+            self._slurm.start()
 
     def _make_nodes(self) -> None:
         ports = self.options.ports
@@ -96,16 +96,18 @@ class Testbed:
             node = Node(index=index, network=self.network, directory=self.directory, users=self.users)
             node.port = ports.get(index, 22)
             self.nodes.append(node)
+        if self.options.slurm:
+            self._slurm = Slurm(
+                directory=self.directory,
+                network=self.network,
+                options=self.options,
+                nodes=self.nodes,
+                users=self.users,
+                services=self._services,
+            )
 
     def _boot_nodes(self) -> None:
-        options = self.options
-        started = [
-            (
-                node,
-                node.boot(self._hosts_file(node), options.private_dirs, ordinary_user=options.ordinary_user),
-            )
-            for node in self.nodes
-        ]
+        started = [(node, node.boot(self._hosts_file(node), self.options)) for node in self.nodes]
         for node, child in started:
             node.await_boot(child)
 
@@ -154,6 +156,13 @@ class Testbed:
         return self.directory / "hostfile"
 
     @property
+    def slurm(self) -> Slurm:
+        """Return the cluster of a bed with `slurm=True`; TestbedError without."""
+        if self._slurm is None:
+            raise TestbedError("this bed has no Slurm: bring it up with slurm=True")
+        return self._slurm
+
+    @property
     def submit_address(self) -> str:
         """Return the submit side's address in the bed's network."""
         return self.network.submit_address
@@ -174,6 +183,9 @@ class Testbed:
 
     def cluster_section(self, backend: str = "pdsh") -> str:
         """Return the `cluster:` section of a job file that runs on this bed."""
+        if backend == "slurm":
+            size = f"  nodes: {len(self.nodes)}\n  slots: {self.options.slots_of(1)}\n"
+            return f"cluster:\n  backend: slurm\n{size}"
         ssh = f"  ssh:\n    config: {json.dumps(str(self.ssh_config))}\n"
         hostfile = f"  hostfile: {json.dumps(str(self.hostfile))}\n"
         return f"cluster:\n  backend: {backend}\n{hostfile}  control_address: {self.submit_address}\n{ssh}"
@@ -195,17 +207,13 @@ class Testbed:
 
         This python and this project can be read by that user even where they lie in root's home.
         """
-        commands = [
-            ["mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run"],
-            *account_mounts(self.directory),
-        ]
-        commands += open_closed_folders(self.directory)
-        script = "set -e; " + "; ".join(shlex.join(command) for command in commands) + '; exec "$@"'
-        return [tool("unshare"), "--mount", "sh", "-c", script, "sh", *as_user(self.users[user]), *argv]
+        prefix = self._slurm.submit_side() if self._slurm else submit_side(self.directory)
+        return [*prefix, *as_user(self.users[user]), *argv]
 
     def submit_env(self, user: str = ORDINARY) -> dict[str, str]:
         """Return a login environment of that user, in which `orchestrator` can be imported."""
-        return CLEAN | self.users[user].variables | {"PYTHONPATH": str(REPOSITORY)}
+        slurm = self._slurm.env if self._slurm else {}
+        return CLEAN | self.users[user].variables | {"PYTHONPATH": str(REPOSITORY)} | slurm
 
     def pull_cable(self) -> None:
         """Cut the submit side off; the hosts still reach each other."""
@@ -231,14 +239,12 @@ class Testbed:
             "anchors": [node.anchor for node in self.nodes],
             "sshds": [node.sshd for node in self.nodes],
         }
-        draft = self.directory / "state.tmp"
-        draft.write_text(json.dumps(state, indent=1) + "\n")
-        draft.rename(self.directory / "state.json")
+        states.save(self.directory, state)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Take hold of a bed that another process brought up."""
-        state = json.loads((directory / "state.json").read_text())
+        state = states.load(directory)
         options = Options.from_json(state["options"])
         bed = cls(options, net.Network(state["number"], options.nodes, options.jump), directory)
         bed.users = {name: User(name, uid, Path(home)) for name, (uid, home) in state["users"].items()}
@@ -250,10 +256,13 @@ class Testbed:
 
     def close(self) -> None:
         """End every process on the hosts and remove all traces; harmless when done already."""
+        self._services.kill()
         inodes = [net.inode(name) for name in net.namespaces(self.network)]
         processes.end(p.pid for p in processes.in_namespaces(inodes))
         for node in self.nodes:
             node.reap()
+        if self.options.cgroups:
+            cgroups.remove(self.network)
         net.remove(self.network)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -262,15 +271,6 @@ class Testbed:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def beds(base: Path) -> dict[Path, dict[str, Any]]:
-    """Return the recorded state of every bed below `base`, by its directory."""
-    found = {}
-    for path in sorted(base.glob("ob*/state.json")):
-        with contextlib.suppress(OSError, ValueError):  # vanished meanwhile
-            found[path.parent] = json.loads(path.read_text())
-    return found
 
 
 def clear(directory: Path, state: Mapping[str, Any]) -> None:
@@ -283,12 +283,13 @@ def clear(directory: Path, state: Mapping[str, Any]) -> None:
     if same:
         Testbed.load(directory).close()
     else:
+        Services(folder=directory / "services").kill()
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def sweep(base: Path) -> None:
     """Take down the beds of processes that have died without closing theirs."""
-    for directory, state in beds(base).items():
+    for directory, state in states.beds(base).items():
         owner = state["owner"]
         if owner and processes.start_time(owner[0]) != owner[1]:
             clear(directory, state)

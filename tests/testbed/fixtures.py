@@ -1,4 +1,4 @@
-"""Pytest fixtures: `bed`, two hosts for the whole session, and `make_bed` for any other kind."""
+"""Pytest fixtures: `bed`, `slurm_bed` and `accounting_bed` for the session, `make_bed` for any other kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.testbed.bed import Testbed
-from tests.testbed.requirements import missing
+from tests.testbed.requirements import missing, missing_slurm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,10 +17,19 @@ if TYPE_CHECKING:
 
 def require_hosts() -> None:
     """Skip where no testbed can run; fail instead when ORCH_REQUIRE lists `ssh`, as CI does."""
-    if (why := missing()) is None:
+    _require("ssh", missing())
+
+
+def require_slurm(*, accounting: bool = False) -> None:
+    """Skip where no Slurm can run on a testbed; fail instead when ORCH_REQUIRE lists `slurm`, as CI does."""
+    _require("slurm", missing() or missing_slurm(accounting=accounting))
+
+
+def _require(kind: str, why: str | None) -> None:
+    if why is None:
         return
-    if "ssh" in os.environ.get("ORCH_REQUIRE", "").replace(",", " ").split():
-        pytest.fail(f"ORCH_REQUIRE asks for ssh hosts, but {why}", pytrace=False)
+    if kind in os.environ.get("ORCH_REQUIRE", "").replace(",", " ").split():
+        pytest.fail(f"ORCH_REQUIRE asks for {kind}, but {why}", pytrace=False)
     pytest.skip(why)
 
 
@@ -32,6 +41,22 @@ def bed() -> Iterator[Testbed]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def slurm_bed() -> Iterator[Testbed]:
+    """A Slurm cluster of two hosts with two GPUs each and an ordinary user; leave no job behind you."""
+    require_slurm()
+    with Testbed.up(nodes=2, slots=2, ordinary_user=True, slurm=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def accounting_bed() -> Iterator[Testbed]:
+    """As `slurm_bed`, with slurmdbd: `sacct` answers, and every user has the account `research` alone."""
+    require_slurm(accounting=True)
+    with Testbed.up(nodes=2, slots=2, ordinary_user=True, slurm=True, accounting=True) as made:
+        yield made
+
+
 @pytest.fixture
 def make_bed() -> Iterator[Callable[..., Testbed]]:
     """Return a function that brings up a bed (options as `Testbed.up`); it ends with the test."""
@@ -39,6 +64,8 @@ def make_bed() -> Iterator[Callable[..., Testbed]]:
     with contextlib.ExitStack() as stack:
 
         def make(**options: Any) -> Testbed:
+            if options.get("slurm"):
+                require_slurm(accounting=options.get("accounting", False))
             return stack.enter_context(Testbed.up(**options))
 
         yield make

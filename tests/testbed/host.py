@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.testbed import cgroups, processes
 from tests.testbed import network as net
-from tests.testbed import processes
 from tests.testbed.accounts import User, account_mounts, as_user, open_closed_folders
 from tests.testbed.requirements import SYSTEM_PATH, TestbedError, tool
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tests.testbed.network import Network
+    from tests.testbed.options import Options
 
 CLEAN = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"}
 
@@ -97,14 +98,12 @@ class Node:
 
     # -- coming up
 
-    def boot(
-        self, hosts_file: str, private_dirs: Sequence[str], *, ordinary_user: bool
-    ) -> subprocess.Popen[str]:
+    def boot(self, hosts_file: str, options: Options) -> subprocess.Popen[str]:
         """Start the anchor; it prints `ready` when names, addresses and mounts are in place."""
         self.folder.mkdir(exist_ok=True)
         (self.folder / "hosts").write_text(hosts_file)
-        commands = self._network_commands() + self._mount_commands(ordinary_user=ordinary_user)
-        for path in private_dirs:
+        commands = self._network_commands() + self._mount_commands(options)
+        for path in options.private_dirs:
             commands.append(self._hide_command(path))
         script = "set -e\n" + "\n".join(shlex.join(command) for command in commands)
         script += "\necho ready\nexec sleep infinity >/dev/null 2>&1\n"
@@ -148,12 +147,16 @@ class Node:
             commands.append(["ip", "link", "set", card, "up"])
         return commands
 
-    def _mount_commands(self, *, ordinary_user: bool) -> list[list[str]]:
+    def _mount_commands(self, options: Options) -> list[list[str]]:
         # sshd wants /run/sshd, which exists only where the machine's own sshd has run: hosts get an own /run.
         commands = [["mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run"], ["mkdir", "/run/sshd"]]
         commands.append(["mount", "--bind", str(self.folder / "hosts"), "/etc/hosts"])
         commands += account_mounts(self.directory)
-        return commands + (open_closed_folders(self.directory) if ordinary_user else [])
+        if options.slurm:
+            commands.append(["mount", "--bind", str(self.directory / "slurm/etc"), "/etc/slurm"])
+        if options.cgroups:
+            commands += cgroups.mounts(self.network, self.index)
+        return commands + (open_closed_folders(self.directory) if options.ordinary_user else [])
 
     def _hide_command(self, path: str | Path) -> list[str]:
         path = Path(path).resolve(strict=True)
@@ -232,9 +235,11 @@ class Node:
         return net.inode(self.network.namespace(self.index))
 
     def processes(self, marker: str = "") -> list[processes.Process]:
-        """Return what runs on this host (without anchor and listening sshd) and carries the marker."""
+        """Return what runs on this host (without anchor, listening sshd, slurmd) and carries the marker."""
         here = processes.in_namespaces([self.inode])
-        return [p for p in here if p.pid not in (self.anchor, self.sshd) and processes.mentions(p, marker)]
+        ours = (self.anchor, self.sshd)
+        found = [p for p in here if p.pid not in ours and not processes.serves_slurm(p)]
+        return [p for p in found if processes.mentions(p, marker)]
 
     def pull_cable(self) -> None:
         """Cut this host off from everything."""

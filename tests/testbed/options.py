@@ -27,6 +27,9 @@ class Options:
         chatty: .bashrc prints on stdout and stderr in every session.
         ordinary_user: there is a user `orchtest` on hosts and submit side (see `Testbed.submit_command`).
         ports: sshd's port by host index, where it is not 22.
+        slurm: the hosts are a Slurm cluster too (`Testbed.slurm`).
+        accounting: that cluster keeps accounts in a database of its own (else `sacct` says it is disabled).
+        cgroups: it confines jobs to cgroups of their own, where only the job's GPUs can be opened.
     """
 
     nodes: int = 2
@@ -38,6 +41,9 @@ class Options:
     chatty: bool = False
     ordinary_user: bool = False
     ports: dict[int, int] = field(default_factory=dict)
+    slurm: bool = False
+    accounting: bool = False
+    cgroups: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -75,6 +75,12 @@ def mentions(process: Process, marker: str) -> bool:
     return marker in "\0".join(process.argv) or marker in environ(process.pid)
 
 
+def serves_slurm(process: Process) -> bool:
+    """Say whether this is a slurmd (or what Slurm from 23.02 on keeps beside it), and no job's process."""
+    words = [word.rpartition("/")[2] for word in process.argv[:2]]
+    return words[0] == "slurmd" or words == ["slurmstepd", "infinity"]
+
+
 def own_line() -> set[int]:
     """Return the pids of this process and of its ancestors: a search must not find the searcher."""
     pids, pid = set(), os.getpid()
@@ -99,7 +105,18 @@ def in_namespaces(inodes: Iterable[int]) -> list[Process]:
     return [p for p in everything() if p.netns in wanted]
 
 
-def end(pids: Iterable[int], within: float = 10.0) -> None:
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's children, of their children, and so on."""
+    children: dict[int, list[int]] = {}
+    for process in everything():
+        children.setdefault(process.parent, []).append(process.pid)
+    found = list(children.get(pid, []))
+    for child in found:  # which grows meanwhile
+        found += children.get(child, [])
+    return found
+
+
+def end(pids: Iterable[int], within: float = 10.0, how: signal.Signals = signal.SIGKILL) -> None:
     """Kill these processes and return when they are gone; raise TimeoutError after `within` seconds."""
     with contextlib.ExitStack() as stack:
         waiting: set[int] = set()
@@ -107,7 +124,7 @@ def end(pids: Iterable[int], within: float = 10.0) -> None:
             with contextlib.suppress(ProcessLookupError):
                 handle = os.pidfd_open(pid)
                 stack.callback(os.close, handle)
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                signal.pidfd_send_signal(handle, how)
                 waiting.add(handle)
         _wait_for(waiting, time.monotonic() + within)
 
@@ -119,7 +136,7 @@ def _wait_for(handles: set[int], deadline: float) -> None:
     while handles:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"{len(handles)} processes of the testbed survived SIGKILL")
+            raise TimeoutError(f"{len(handles)} processes of the testbed outlived a signal")
         for handle, _ in poll.poll(left * 1000):
             poll.unregister(handle)
             handles.discard(handle)

@@ -45,7 +45,7 @@ def test_every_key_can_be_given(job):
           nodes: 2
           slots: 4
           include: a@b
-          shared_disk: false
+          shared_disk: true
           control_address: 10.0.0.1
           control_port: 7000
           ssh:
@@ -59,7 +59,7 @@ def test_every_key_can_be_given(job):
             connect_timeout: 3
             options: {BatchMode: yes, ServerAliveInterval: 015}
             fanout: 8
-          slurm: {partition: gpu, time: 01:30:00, gpus_per_node: 8, mem: 0, exclusive: user, nice: -5,
+          slurm: {partition: gpu, time: 30:30:00, gpus_per_node: 8, mem: 0, exclusive: user, nice: -5,
                   begin: 2030-01-01, extra: {hold: "", wait-all-nodes: 1}}
         train:
           module: pkg.train
@@ -102,7 +102,7 @@ def test_every_key_can_be_given(job):
     assert spec.cluster.ssh.options == {"BatchMode": "yes", "ServerAliveInterval": "015"}
     slurm = spec.cluster.slurm
     assert slurm is not None
-    assert (slurm.time, slurm.gpus_per_node, slurm.mem, slurm.begin) == ("01:30:00", "8", "0", "2030-01-01")
+    assert (slurm.time, slurm.gpus_per_node, slurm.mem, slurm.begin) == ("30:30:00", "8", "0", "2030-01-01")
     assert slurm.extra == {"hold": "", "wait-all-nodes": "1"}
     assert spec.train.env == {"A": "two\nlines"}
     assert spec.deepspeed is not None
@@ -179,8 +179,9 @@ def test_specs_are_frozen(job):
     [
         ("cluster.hostfile=h",),
         ("cluster.ssh.port=22",),
-        ("cluster.slurm.partition=gpu",),
-        ("cluster.backend=slurm", "cluster.slots=8"),
+        ("cluster.backend=slurm", "cluster.nodes=2", "cluster.slots=8"),
+        ("cluster.backend=slurm", "cluster.include=a@b", "cluster.slurm.gpus_per_node=8"),
+        ("cluster.backend=slurm", "cluster.nodes=1", "cluster.slots=2", "cluster.slurm.extra.wckey=x"),
         ("cluster.backend=pdsh", "cluster.hostfile=h"),
         ("train.script=", "train.module=m"),
         ("deepspeed.quantized_weights=true", "deepspeed.zero_stage=2"),

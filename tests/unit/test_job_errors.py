@@ -127,8 +127,8 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(problems):
             "cluster.partition: unknown key\n  fix: partition belongs under cluster.slurm",
         ),
         (
-            "cluster.slurm.xyz=x",
-            "cluster.slurm.xyz: unknown key\n  fix: remove it; the keys here are partition, ",
+            "cluster.slurm.partition=x",
+            "cluster.slurm: the backend is local, which asks no Slurm for anything",
         ),
         ("cluster.nodes=two", 'cluster.nodes: expected a whole number (got "two")'),
         ("cluster.nodes=2.5", "cluster.nodes: expected a whole number (got 2.5)"),
@@ -184,7 +184,7 @@ def test_a_wrong_value(small, setting, message):
     ("settings", "message"),
     [
         (
-            ("cluster.backend=slurm", "cluster.hostfile=h"),
+            ("cluster.backend=slurm", "cluster.nodes=1", "cluster.slots=1", "cluster.hostfile=h"),
             "cluster.hostfile: backend slurm gets its hosts from Slurm",
         ),
         (

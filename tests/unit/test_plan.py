@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -123,12 +124,15 @@ def test_odd_host_names_as_file_names(name, shown):
 def test_placeholders_are_replaced_anywhere():
     args = (*("{" + name + "}" for name in PLACEHOLDERS), "a{run_id}b{run_id}", "{{run_id}}")
     rendered = "/shared/runs/job-abcd/attempt-2/rendered"
-    assert samples.plan(args=args).command(2)[3:] == [
+    plan = samples.plan(args=args, checkpoint_dir="/scratch/c", resume_tag="global_step8")
+    assert plan.command(2)[3:] == [
         f"{rendered}/ds_config.json",
         f"{rendered}/accelerate.yaml",
         "/shared/runs/job-abcd",
         "job-abcd",
         f"{rendered}/hostfile",
+        "/scratch/c",
+        "global_step8",
         "ajob-abcdbjob-abcd",
         "{job-abcd}",
     ]
@@ -149,3 +153,19 @@ def test_a_script_or_a_module_is_run_unbuffered_from_the_workdir_or_its_copy():
     assert samples.plan(script=None, module="pkg.train").command(1) == ["python3", "-u", "-m", "pkg.train"]
     assert samples.plan().train_dir == "/shared/project"
     assert samples.plan(snapshot=True).train_dir == "/shared/runs/job-abcd/workdir"
+
+
+def test_arguments_for_resuming_are_added_only_when_there_is_a_tag():
+    plan = samples.plan(args=("--x",), resume_args=("--resume", "{resume_tag}"))
+    assert plan.command(1)[3:] == ["--x"]
+    resuming = dataclasses.replace(plan, resume_tag="global_step8")
+    assert resuming.command(2)[3:] == ["--x", "--resume", "global_step8"]
+
+
+def test_the_script_is_told_of_its_run_and_its_checkpoint():
+    fresh = samples.plan().environment(1)
+    assert fresh == {"ORCHESTRATE_RUN_ID": "job-abcd", "ORCHESTRATE_ATTEMPT": "1"}
+    resuming = samples.plan(checkpoint_dir="/scratch/c", resume_tag="global_step8").environment(2)
+    assert resuming["ORCHESTRATE_ATTEMPT"] == "2"
+    assert resuming["ORCHESTRATE_CHECKPOINT_DIR"] == "/scratch/c"
+    assert resuming["ORCHESTRATE_RESUME_TAG"] == "global_step8"

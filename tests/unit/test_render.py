@@ -7,7 +7,7 @@ import shutil
 import pytest
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from orchestrator import submit
+from orchestrator import prepare, submit
 from orchestrator.job import load_job
 from tests import samples
 
@@ -30,7 +30,7 @@ class _Rendered(SingleFileSnapshotExtension):
 def prepared(tmp_path, monkeypatch):
     """Return a function that prepares a golden job in a folder that holds all it names."""
 
-    def prepare(name: str) -> submit.Prepared:
+    def make(name: str) -> prepare.Prepared:
         shutil.copytree(GOLDEN / "jobs", tmp_path, dirs_exist_ok=True)
         workdir = tmp_path / "work dir's $HOME"
         for path in (workdir / "tr'ain $x.py", tmp_path / "keys/my key", tmp_path / "ssh config"):
@@ -40,9 +40,9 @@ def prepared(tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path / "home of me"))
         monkeypatch.setattr("sys.executable", "/opt/orchestrate/bin/python")
         job = load_job(tmp_path / f"{name}.yaml")
-        return submit.prepare(job, {"TOKEN": "hush"}, f"{name}-abcd")
+        return prepare.prepare(job, {"TOKEN": "hush"}, f"{name}-abcd")
 
-    return prepare
+    return make
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -215,4 +215,8 @@ def test_a_comment_stays_on_its_line():
 
 
 def test_every_template_is_used_and_every_used_one_is_there():
-    assert {path.name for path in builtin_templates().iterdir()} == {*TEMPLATES.values(), "launch.sh.j2"}
+    assert {path.name for path in builtin_templates().iterdir()} == {
+        *TEMPLATES.values(),
+        "launch.sh.j2",
+        "slurm.sbatch.j2",
+    }

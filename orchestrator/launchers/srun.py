@@ -1,0 +1,126 @@
+"""One srun with one task on every host of the allocation, its lines taken apart again by host."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.hosts.ranges import RangeSyntaxError, expand_nodelist
+from orchestrator.launchers.base import HOST_LINE, LastWords, OnExit, end_process, read_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.plan import LaunchPlan, PlannedHost
+    from orchestrator.rundir import AttemptDir
+
+# srun 22.05, standard error:
+#   srun: error: node2: task 1: Exited with exit code 98
+#   srun: error: node[1-2]: tasks 0-1: Killed
+#   srun: error: node2: task 1: Terminated
+#   srun: error: Unable to create step for job 7: Requested node configuration is not available
+# and standard output with --label:
+#   1: @host node2
+_EXITED = re.compile(r"srun: error: (?P<hosts>\S+): tasks? [\d,-]+: (?P<how>.*)\Z")
+_CODE = re.compile(r"Exited with exit code (\d+)")
+_LABELLED = re.compile(r"\s*(?P<task>\d+): (?P<text>.*)\Z", re.DOTALL)
+_SIGNALS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation fault": 11, "Out Of Memory": 9}
+
+
+class Line(NamedTuple):
+    """One line of srun: whose it is (a task's, or hosts'), what it says, and an exit code if it tells one."""
+
+    text: str
+    task: int | None = None
+    hosts: tuple[str, ...] = ()
+    code: int | None = None
+
+
+def parse_line(line: str) -> Line:
+    """Take one line of srun's output apart."""
+    if match := _EXITED.match(line):
+        return Line(line, hosts=_names(match["hosts"]), code=_exit_code(match["how"]))
+    if match := _LABELLED.match(line):
+        return Line(match["text"], task=int(match["task"]))
+    return Line(line)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(expand_nodelist(text))
+    except RangeSyntaxError:
+        return ()
+
+
+def _exit_code(how: str) -> int | None:
+    code = _CODE.search(how)
+    if code:
+        return int(code[1])
+    return next((-number for word, number in _SIGNALS.items() if how.startswith(word)), None)
+
+
+class SrunLauncher:
+    """Starts every host's agent with one srun, which stays until the last agent has ended."""
+
+    def __init__(self, plan: LaunchPlan, attempt: AttemptDir, on_exit: OnExit) -> None:
+        self._attempt = attempt
+        self._on_exit = on_exit
+        self._waiting = {host.name: host.alias for host in plan.hosts}
+        self._hosts: dict[int, str] = {}
+        self._words = LastWords(attempt)
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def open(self, port: int) -> None:
+        """Nothing to get ready: hosts of one allocation reach each other."""
+
+    async def start(self, hosts: Sequence[PlannedHost]) -> None:
+        """Start the one srun; all hosts of the plan are in it."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *("bash", str(self._attempt.rendered / "srun.sh")),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            for host in hosts:
+                self._on_exit(host.alias, 127, f"cannot start srun.sh: {error.strerror}")
+            return
+        self._watcher = asyncio.create_task(self._watch(self._process))
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        await asyncio.gather(read_lines(process.stdout, self._take), read_lines(process.stderr, self._take))
+        code = await process.wait()
+        # srun says nothing of a task that ended with 0, and names no host when it fails itself.
+        for name, alias in sorted(self._waiting.items()):
+            failed = code != 0 and self._words.of("")
+            self._on_exit(alias, code if failed else 0, self._words.of(name) or self._words.of(""))
+
+    def _take(self, text: str) -> None:
+        line = parse_line(text)
+        if line.task is not None and line.text.startswith(HOST_LINE):
+            self._hosts[line.task] = line.text.removeprefix(HOST_LINE)
+            return
+        self._words.add(self._hosts.get(line.task, "") if line.task is not None else "", line.text)
+        if line.code is None:
+            return
+        for name in line.hosts:
+            alias = self._waiting.pop(name, None)
+            if alias is not None:
+                self._on_exit(alias, line.code, self._words.of(name) or line.text)
+
+    async def push(self, host: PlannedHost, archive: bytes) -> str:
+        """Never done: the batch host needs the run directory too, so it lies on a disk that all nodes see."""
+        del host, archive
+        return "it does not see the run directory; put run_root on a disk that every node sees"
+
+    async def close(self) -> None:
+        """End srun if it has not ended by itself; its step goes with it."""
+        if self._process is not None:
+            await end_process(self._process)
+        if self._watcher is not None:
+            await self._watcher
+        self._words.close()

@@ -1,0 +1,233 @@
+"""From a job file to everything a run is made of: resolve, check, plan, render. Nothing is written."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import JobFileError, Problem
+from orchestrator.hosts import Host, HostPool
+from orchestrator.plan import LaunchPlan, make_plan, plan_hosts
+from orchestrator.render import RenderedFile, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from orchestrator.hosts.topology import TopologyReport
+    from orchestrator.job import ClusterSpec, LoadedJob
+    from orchestrator.slurm.allocation import Allocation
+
+_NOT_YET = "slurm-node-"  # begins the name of a host that Slurm has not given yet
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another when read aloud
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that is ready to be written and started.
+
+    Attributes:
+        job: the job file.
+        plan: the launch plan.
+        files: what was rendered for the first attempt.
+        secrets: values for `secrets.env`, by name.
+        warnings: what the user should know and may ignore.
+    """
+
+    job: LoadedJob
+    plan: LaunchPlan
+    files: list[RenderedFile]
+    secrets: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def new_run_id(name: str) -> str:
+    """Return a short readable id: the job's name as a slug, and four random characters."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24].strip("-") or "job"
+    return f"{slug}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
+
+
+def prepare(
+    job: LoadedJob,
+    environ: Mapping[str, str],
+    run_id: str | None = None,
+    allocation: Allocation | None = None,
+) -> Prepared:
+    """Do everything short of writing: a job that gets past this is right as far as can be known here.
+
+    Args:
+        job: the job file.
+        environ: where the values of `train.secrets` come from.
+        run_id: the id to use; a new one when not given.
+        allocation: the Slurm allocation that the user holds, to run in that one.
+
+    Raises:
+        JobFileError: the job file, the hostfile, a filter or a combination of them is wrong.
+    """
+    pool = _pool(job.spec.cluster, allocation.hosts if allocation else ())
+    deepspeed = _deepspeed(job, pool)
+    warnings = _check(job, pool, deepspeed)
+    env_file = _env_file(job)
+    run_id = run_id or new_run_id(job.spec.name)
+    plan = make_plan(
+        job,
+        pool,
+        ds_filter=_slot_filter(pool),
+        deepspeed=deepspeed,
+        env_file=env_file,
+        run_id=run_id,
+        run_dir=job.spec.run_root.absolute() / run_id,
+        created=time.time(),
+    )
+    if allocation is not None and plan.slurm is not None:
+        plan = replace(plan, slurm=replace(plan.slurm, in_allocation=True))
+    return Prepared(job, plan, render(plan), {**env_file, **_secrets(job, environ)}, warnings)
+
+
+def _pool(cluster: ClusterSpec, given: Sequence[str]) -> HostPool:
+    """Return the hosts and slots of the run.
+
+    Args:
+        cluster: section `cluster` of the job file.
+        given: the hosts that Slurm has given; none, when it has not been asked yet: then they are as many as
+            will be asked for, under names that only say so.
+    """
+    if cluster.backend != "slurm":
+        from orchestrator.hosts.pool import resolve_pool  # noqa: PLC0415 - on Slurm nothing is resolved yet
+
+        return resolve_pool(cluster)
+    from orchestrator.slurm.options import filter_allocation, gpu_count, host_request  # noqa: PLC0415
+
+    asked = host_request(cluster)
+    names = given or asked.names or [f"{_NOT_YET}{number}" for number in range(1, asked.nodes + 1)]
+    slots = tuple(range(gpu_count(cluster.slurm) or asked.slots))
+    pool = filter_allocation(
+        HostPool(tuple(Host(name, slots) for name in names)), cluster.include, cluster.exclude
+    )
+    hosts = pool.hosts[: asked.nodes]
+    return HostPool(tuple(replace(host, slots=host.slots[: asked.slots]) for host in hosts))
+
+
+def place(plan: LaunchPlan, job: LoadedJob, given: Sequence[str]) -> LaunchPlan:
+    """Return the plan on hosts that a scheduler has given: checked, and configured for their ranks.
+
+    Args:
+        plan: the one made at submit, for hosts that were only asked for.
+        job: the job file.
+        given: names of the hosts that were given.
+
+    Raises:
+        JobFileError: the job does not fit these hosts.
+    """
+    pool = _pool(job.spec.cluster, given)
+    deepspeed = _deepspeed(job, pool)
+    report = _topology(pool, deepspeed)
+    errors = [*report.errors, *_launcher_problems(job, pool)]
+    if errors:
+        raise JobFileError(*errors)
+    hosts = plan_hosts(pool, simulated=False)
+    return replace(plan, hosts=hosts, ds_filter=_slot_filter(pool), deepspeed=deepspeed)
+
+
+def _check(job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None) -> tuple[str, ...]:
+    """Check what only hosts and job file together show; return the warnings."""
+    report = _topology(pool, deepspeed)
+    errors = [*report.errors, *_launcher_problems(job, pool), *_files(job)]
+    if errors:
+        raise JobFileError(*errors)
+    return tuple(str(warning) for warning in report.warnings)
+
+
+def _topology(pool: HostPool, deepspeed: dict[str, Any] | None) -> TopologyReport:
+    from orchestrator.hosts import topology  # noqa: PLC0415
+
+    zero = (deepspeed or {}).get("zero_optimization", {})
+    stage, hpz = zero.get("stage", 0), zero.get("zero_hpz_partition_size", 1)
+    return topology.check_topology(
+        pool,
+        zero_stage=stage if isinstance(stage, int) else 3,  # "auto": the script decides; check the strictest
+        hpz=hpz if isinstance(hpz, int) else 1,
+        quantized_weights=zero.get("zero_quantized_weights") is True,
+        quantized_gradients=zero.get("zero_quantized_gradients") is True,
+    )
+
+
+def _launcher_problems(job: LoadedJob, pool: HostPool) -> list[Problem]:
+    from orchestrator.configs import accelerate_config  # noqa: PLC0415
+
+    return list(accelerate_config.check_launcher(job.spec.train.launcher, pool))
+
+
+def _files(job: LoadedJob) -> list[Problem]:
+    """Check what must exist on this machine too."""
+    spec = job.spec
+    script = spec.train.script_path(job.base_dir)
+    problems = []
+    if spec.train.snapshot or spec.cluster.backend == "local":
+        problems += _missing("train.workdir", spec.train.workdir_path(job.base_dir), folder=True)
+        problems += _missing("train.script", script) if script and not problems else []
+    if spec.cluster.backend != "local" and '"' in str(spec.run_root):
+        what = "a double quote in the path cannot be written into an ssh configuration"
+        problems.append(Problem(what, "run_root", str(spec.run_root), "choose a path without one"))
+    problems += _missing("cluster.ssh.config", spec.cluster.ssh.config)
+    problems += _missing("cluster.ssh.identity", spec.cluster.ssh.identity)
+    return problems + _missing("templates", spec.templates, folder=True)
+
+
+def _missing(where: str, path: Path | None, *, folder: bool = False) -> list[Problem]:
+    if path is None or (path.is_dir() if folder else path.is_file()):
+        return []
+    kind = "folder" if folder else "file"
+    return [
+        Problem(
+            f"there is no such {kind}",
+            where,
+            str(path),
+            "correct the path; relative ones start at the job file",
+        )
+    ]
+
+
+def _slot_filter(pool: HostPool) -> str:
+    """Return the DeepSpeed filter that selects the pool from the hostfile we render.
+
+    It is there for people and other tools: our agents take their slots from the plan. A name that
+    DeepSpeed's filters cannot say (IPv6) therefore costs only the filter.
+    """
+    from orchestrator.errors import FilterError  # noqa: PLC0415
+    from orchestrator.hosts.dialects import deepspeed_filter  # noqa: PLC0415
+
+    whole = HostPool(tuple(Host(h.name, tuple(range(max(h.slots) + 1))) for h in pool.hosts))
+    try:
+        return deepspeed_filter(whole, pool)
+    except FilterError:
+        return ""
+
+
+def _deepspeed(job: LoadedJob, pool: HostPool) -> dict[str, Any] | None:
+    if job.spec.deepspeed is None:
+        return None
+    from orchestrator.configs import deepspeed_config  # noqa: PLC0415
+
+    return deepspeed_config.build(job.spec.deepspeed, pool, job.base_dir)
+
+
+def _env_file(job: LoadedJob) -> dict[str, str]:
+    if job.spec.train.env_file is None:
+        return {}
+    from orchestrator.job.envfile import read_env_file  # noqa: PLC0415
+
+    return read_env_file(job.spec.train.env_file)
+
+
+def _secrets(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
+    absent = [name for name in job.spec.train.secrets if name not in environ]
+    if absent:
+        fix = f"export {absent[0]}=… before submit, or take it out of train.secrets"
+        raise JobFileError(
+            *(Problem("not set in the environment", "train.secrets", name, fix) for name in absent)
+        )
+    return {name: environ[name] for name in job.spec.train.secrets}

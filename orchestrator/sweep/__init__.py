@@ -1,0 +1,1 @@
+"""Sweeps: many runs from one job file, in one Slurm array or one after another."""
