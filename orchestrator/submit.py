@@ -72,6 +72,11 @@ def _need_tools(backend: str) -> None:
         problems.append(
             Problem("paramiko is not installed beside orchestrate", "cluster.backend", "ssh", fix)
         )
+    if backend == "slurm" and importlib.util.find_spec("submitit") is None:
+        fix = "pip install 'zeropp-orchestrator[slurm]'"
+        problems.append(
+            Problem("submitit is not installed beside orchestrate", "cluster.backend", "slurm", fix)
+        )
     if problems:
         raise SubmitError(*problems)
 

@@ -32,6 +32,7 @@ PRESETS = {
     "1b": (20, 2048, 16, 5632),  # 1.0 G
     "7b": (32, 4096, 32, 11008),  # 6.5 G
 }
+NEWEST = "newest"
 NOT_CORPUS = {"site-packages", "dist-packages", "test", "tests"}  # differ from one installation to the next
 HELD_OUT = 0.05  # share of the corpus, at its end, that training never sees
 EVAL_BATCHES = 4  # per rank
@@ -46,7 +47,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seq_len", type=int, default=128, help="bytes in a window")
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
     parser.add_argument("--save", type=Path, help="folder for the checkpoint, seen by all hosts")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --save")
+    parser.add_argument("--save_every", type=int, default=0, metavar="STEPS", help="0: only at the end")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=NEWEST,
+        metavar="TAG",
+        help="go on from this tag in --save, or the newest",
+    )
     return parser.parse_args()
 
 
@@ -132,13 +140,13 @@ def evaluate(engine: DeepSpeedEngine, held_out: torch.Tensor, args: argparse.Nam
 
 
 def resume(engine: DeepSpeedEngine, args: argparse.Namespace) -> int:
-    """Load the newest checkpoint, every rank its own shard; return the number of steps already taken."""
+    """Load a checkpoint, every rank its own shard; return the number of steps already taken."""
     if not (args.resume and args.save):
         return 0
-    if not (args.save / "latest").exists():  # so that a first start and a restart can be the same command
+    if args.resume == NEWEST and not (args.save / "latest").exists():  # a first start by the same command
         say(f"no checkpoint in {args.save}: starting from step 0")
         return 0
-    path, state = engine.load_checkpoint(str(args.save))
+    path, state = engine.load_checkpoint(str(args.save), tag=None if args.resume == NEWEST else args.resume)
     say(f"resumed {path} at step {state['step']}")
     return int(state["step"])
 
@@ -159,11 +167,18 @@ def train(engine: DeepSpeedEngine, args: argparse.Namespace) -> None:
         seconds = time.perf_counter() - started
         speed = engine.train_batch_size() * args.seq_len / seconds  # of all ranks together
         say(f"step {step + 1}/{args.steps} loss {loss:.3f} tokens/s {speed:.0f} step_time {seconds:.2f}s")
+        if args.save_every and (step + 1) % args.save_every == 0 and step + 1 < args.steps:
+            save(engine, args, step + 1)
     say(f"held-out loss {evaluate(engine, held_out, args):.3f}")
-    if args.save and args.steps > first:
-        # Every rank writes its shard of weights and optimizer state; then rank 0 points `latest` at them.
-        engine.save_checkpoint(str(args.save), client_state={"step": args.steps})
-        say(f"saved {args.save}")
+    if args.steps > first:
+        save(engine, args, args.steps)
+
+
+def save(engine: DeepSpeedEngine, args: argparse.Namespace, step: int) -> None:
+    """Have every rank write its shard of weights and optimizer state; then rank 0 points `latest` at them."""
+    if args.save:
+        engine.save_checkpoint(str(args.save), client_state={"step": step})
+        say(f"saved {args.save} at step {step}")
 
 
 def leave() -> None:

@@ -136,8 +136,8 @@ class TrainSpec(_Section):
     )
     checkpoint_dir: JobPath | None = Field(
         default=None,
-        description="Folder where the script saves checkpoints; {checkpoint_dir} in args, "
-        "ORCHESTRATE_CHECKPOINT_DIR for the ranks.",
+        description="Folder where the script saves checkpoints, which may begin with {run_dir}; "
+        "{checkpoint_dir} in args, ORCHESTRATE_CHECKPOINT_DIR for the ranks.",
     )
     resume: Literal["restart", "always", "never"] = Field(
         default="restart",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.plan.host import plan_hosts
 from orchestrator.plan.launch import ContainerPlan, LaunchPlan, SlurmPlan, SshPlan
 
+_RUN_DIR = "{run_dir}"
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,6 +55,7 @@ def make_plan(
         base_dir=str(job.base_dir),
         slurm=_slurm_plan(job.spec),
         container=_container_plan(job, run_dir, secrets),
+        checkpoint_dir=_checkpoint_dir(job.spec, run_dir),
         resume_tag=None,
         **_of_job(job.spec),
         **_of_cluster(job.spec.cluster),
@@ -98,7 +101,6 @@ def _of_train(spec: JobSpec, base_dir: Path) -> dict[str, Any]:
         "master_addr": train.master_addr,
         "master_port": train.master_port,
         "interface": train.interface,
-        "checkpoint_dir": None if train.checkpoint_dir is None else str(train.checkpoint_dir),
         "resume": train.resume,
         "resume_args": tuple(train.resume_args),
     }
@@ -109,6 +111,15 @@ def _ssh_plan(ssh: SshSpec) -> SshPlan:
     for name in ("identity", "config", "known_hosts"):
         values[name] = None if values[name] is None else str(values[name])
     return SshPlan(**values)
+
+
+def _checkpoint_dir(spec: JobSpec, run_dir: Path) -> str | None:
+    """Return the folder of checkpoints; one that begins with {run_dir} is the run's own."""
+    if spec.train.checkpoint_dir is None:
+        return None
+    text = str(spec.train.checkpoint_dir)
+    _, placeholder, rest = text.rpartition(_RUN_DIR)
+    return f"{run_dir}{rest}" if placeholder else text
 
 
 def _slurm_plan(spec: JobSpec) -> SlurmPlan | None:
@@ -135,8 +146,8 @@ def _container_plan(job: LoadedJob, run_dir: Path, secrets: tuple[str, ...]) -> 
 
     program = containers.runtime(container, spec.cluster.backend)
     workdir = run_dir / "workdir" if spec.train.snapshot else spec.train.workdir_path(job.base_dir)
-    folders = [run_dir, workdir, *([spec.train.checkpoint_dir] if spec.train.checkpoint_dir else [])]
-    must_see = [str(folder) for folder in folders]
+    saved = _checkpoint_dir(spec, run_dir)
+    must_see = [str(folder) for folder in (run_dir, workdir, saved) if folder]
     if program == "pyxis":
         return ContainerPlan(tuple(containers.pyxis_flags(container, must_see)), (), (), "")
     command = containers.apptainer_command(

@@ -279,3 +279,10 @@ class Run:
         named = {match for log in logs for match in PRIVATE.findall(log.read_text(errors="replace"))}
         made = [Path(name) for name in named] + [Path(f"/tmp/orchestrate-{self.run_id}")]
         return [folder for folder in made if folder.exists()]
+
+
+def take_hosts(site: Site, partition: str = "urgent", seconds: int = 2) -> None:
+    """Submit a job of higher priority that wants every GPU for a while."""
+    words = (f"--partition={partition}", "--nodes=2", "--gres=gpu:2", "--output=/dev/null")
+    done = site.bed.slurm.run("sbatch", *words, f"--wrap=sleep {seconds}", cwd="/tmp")
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.product import Site, wait_until
+from tests.contract.product import Site, take_hosts, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,13 +45,6 @@ def wait_for_attempt(run: Run, number: int) -> None:
     """Wait until the ranks of an attempt have said their first words."""
     log = run.path / f"attempt-{number}/logs/node1.rank0.out"
     wait_until(lambda: log.exists() and log.read_text(), run.story, within=90)
-
-
-def take_hosts(site: Site, partition: str = "urgent", seconds: int = 2) -> None:
-    """Submit a job of higher priority that wants every GPU for a while."""
-    words = (f"--partition={partition}", "--nodes=2", "--gres=gpu:2", "--output=/dev/null")
-    done = site.bed.slurm.run("sbatch", *words, f"--wrap=sleep {seconds}", cwd="/tmp")
-    assert done.returncode == 0, done.stderr
 
 
 # -- ended from outside

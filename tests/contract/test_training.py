@@ -9,14 +9,52 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.product import take_hosts, wait_until
+
 if TYPE_CHECKING:
     from tests.contract.product import Site
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/zero3_hpz/job.yaml"
 LAUNCHERS = {"local": "accelerate", "pdsh": "deepspeed", "ssh": "torchrun", "slurm": "torchrun"}
+STEP = re.compile(r"^step (\d+)/12 loss ([\d.]+) ", re.MULTILINE)
 LOSS = re.compile(r"^step (\d+)/6 loss ([\d.]+) tokens/s \d+ step_time [\d.]+s$", re.MULTILINE)
 
 pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+
+
+def test_a_preempted_training_goes_on_with_the_loss_it_had(slurm: Site) -> None:
+    args = [
+        "--deepspeed_config",
+        "{ds_config}",
+        "--save",
+        "{checkpoint_dir}",
+        "--save_every",
+        "2",
+        "--steps",
+        "12",
+    ]
+    settings = {
+        "cluster": slurm.cluster(),
+        "run_root": str(slurm.folder / "runs"),
+        "train.args": args,
+        "train.checkpoint_dir": "{run_dir}/saved",
+        "train.resume_args": ["--resume", "{resume_tag}"],
+    }
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    done = slurm.orchestrate("submit", str(EXAMPLE), "--json", *words)
+    assert done.returncode == 0, done.stderr
+    run = slurm.run_of(json.loads(done.stdout))
+    wait_until((run.path / "saved/latest").exists, run.story, within=120)
+    take_hosts(slurm)
+    verdict = run.wait(within=240)
+    assert verdict["state"] == "SUCCEEDED", run.story()
+    before, after = (dict(STEP.findall(run.log(f"{slurm.hosts[0]}.rank0.out", n))) for n in (1, 2))
+    assert "resumed " in run.log(f"{slurm.hosts[0]}.rank0.out", 2)
+    assert "1" not in after
+    assert list(after)[-1] == "12"
+    again = before.keys() & after.keys()  # what was done since the last checkpoint is done once more
+    assert {step: before[step] for step in again} == {step: after[step] for step in again}
+    run.see_nothing_left()
 
 
 def test_the_example_trains_with_zero_3_and_hpz_and_saves_its_shards(site: Site) -> None:

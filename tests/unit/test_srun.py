@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.launchers.srun import Line, parse_line
+
+# srun 22.05.8, captured
+SAID = {
+    "srun: error: node2: task 1: Exited with exit code 98": (("node2",), 98),
+    "srun: error: node[1-2]: tasks 0-1: Killed": (("node1", "node2"), -9),
+    "srun: error: node[1,3]: tasks 0,2: Terminated": (("node1", "node3"), -15),
+    "srun: error: node1: task 0: Segmentation fault (core dumped)": (("node1",), -11),
+    "srun: error: node1: task 0: Something new": (("node1",), None),
+}
+
+
+@pytest.mark.parametrize("line", SAID)
+def test_the_end_of_a_task_is_told_of_its_host(line):
+    hosts, code = SAID[line]
+    assert parse_line(line) == Line(line, hosts=hosts, code=code)
+
+
+def test_a_labelled_line_belongs_to_a_task():
+    assert parse_line("1: @host node2") == Line("@host node2", task=1)
+    assert parse_line("  12: text: more") == Line("text: more", task=12)
+
+
+def test_sruns_own_words_belong_to_nobody():
+    line = "srun: error: Unable to create step for job 7: Requested node configuration is not available"
+    assert parse_line(line) == Line(line)
+
+
+@given(st.text())
+def test_no_line_is_too_odd(text):
+    assert parse_line(text).text in text
