@@ -83,10 +83,13 @@ def find_sweep(word: str, run_root: Path | None = None) -> SweepDir | None:
         runs = all_runs(run_root)
         newest = float(sweeps[-1].read().get("created", 0.0))
         return sweeps[-1] if not runs or _age(runs[-1])[0] < newest else None
-    matching = [sweep for sweep in sweeps if sweep.sweep_id == word] or [
-        sweep for sweep in sweeps if sweep.sweep_id.startswith(word)
-    ]
-    return matching[0] if len(matching) == 1 else None
+    exact = [sweep for sweep in sweeps if sweep.sweep_id == word]
+    if exact or not word:
+        return exact[0] if exact else None
+    matching = [sweep for sweep in sweeps if sweep.sweep_id.startswith(word)]
+    if len(matching) == 1 and not any(run.run_id.startswith(word) for run in all_runs(run_root)):
+        return matching[0]
+    return None
 
 
 def find(word: str, run_root: Path | None = None) -> RunDir:
@@ -98,18 +101,35 @@ def find(word: str, run_root: Path | None = None) -> RunDir:
     if (Path(word) / _PLAN).is_file():
         return RunDir(Path(word))
     sweep_word, dot, index = word.rpartition(".")
-    sweep = find_sweep(sweep_word, run_root) if dot and index.isdigit() else None
-    if sweep is not None and (sweep.path / sweep.run_id(int(index)) / _PLAN).is_file():
-        return RunDir(sweep.path / sweep.run_id(int(index)))
+    sweep = find_sweep(sweep_word, run_root) if dot and index.isdecimal() else None
+    if sweep is not None:
+        return _point(sweep, int(index), word)
+    sweep = find_sweep(word, run_root)
+    if sweep is not None:
+        raise _no_run("is a sweep of many runs", word, [run.run_id for _, run in sweep.points()[:5]])
     runs = all_runs(run_root)
     if word == "last" and runs:
         return runs[-1]
     exact = [run for run in runs if run.run_id == word]
     matching = exact or [run for run in runs if run.run_id.startswith(word)]
-    if len(matching) == 1:
+    sweeps = all_sweeps(run_root)
+    names = [run.run_id for run in matching]
+    names += [sweep.sweep_id for sweep in sweeps if sweep.sweep_id.startswith(word) and not exact]
+    if matching and len(names) == 1:
         return matching[0]
-    what = f"{len(matching)} runs have an id that begins so" if matching else "no run has that id"
-    names = ", ".join(run.run_id for run in (matching or runs)[-5:])
-    raise RunNotFoundError(
-        Problem(what, "RUN", word, f"one of: {names}" if names else "see `orchestrate list`")
-    )
+    if names:
+        raise _no_run(f"{len(names)} runs have an id that begins so", word, names[-5:])
+    known = [*(run.run_id for run in runs), *(sweep.sweep_id for sweep in sweeps)]
+    raise _no_run("no run has that id", word, known[-5:])
+
+
+def _point(sweep: SweepDir, index: int, word: str) -> RunDir:
+    run = RunDir(sweep.path / sweep.run_id(index))
+    if not run.plan_file.is_file():
+        raise _no_run("the sweep has no such point", word, [run.run_id for _, run in sweep.points()[:5]])
+    return run
+
+
+def _no_run(what: str, word: str, names: list[str]) -> RunNotFoundError:
+    fix = f"one of: {', '.join(names)}" if names else "see `orchestrate list`"
+    return RunNotFoundError(Problem(what, "RUN", word, fix))

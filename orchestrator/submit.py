@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 _PROGRAMS = {"pdsh": ("pdsh", "ssh"), "ssh": ("ssh",), "slurm": ("sbatch", "srun", "scontrol")}
 
 
-def create(prepared: Prepared) -> RunDir:
+def create(prepared: Prepared, runs: Path | None = None) -> RunDir:
     """Write the run directory; nothing is started yet.
+
+    Args:
+        prepared: the run.
+        runs: the folder of all runs, which a snapshot leaves out; by default the one that the run lies in.
 
     Raises:
         SubmitError: it cannot be written, or this machine lacks what the backend needs.
@@ -37,7 +41,7 @@ def create(prepared: Prepared) -> RunDir:
     run_dir = RunDir(Path(prepared.plan.run_dir))
     _make(run_dir)
     try:
-        _write(run_dir, prepared)
+        _write(run_dir, prepared, runs or run_dir.path.parent)
     except (OSError, SubmitError) as error:
         shutil.rmtree(run_dir.path, ignore_errors=True)  # half a run directory is no use to anybody
         if isinstance(error, SubmitError):
@@ -81,7 +85,7 @@ def _need_tools(backend: str) -> None:
         raise SubmitError(*problems)
 
 
-def _write(run_dir: RunDir, prepared: Prepared) -> None:
+def _write(run_dir: RunDir, prepared: Prepared, runs: Path) -> None:
     from orchestrator.bundle import secrets_text, write_bundle  # noqa: PLC0415
     from orchestrator.snapshot import take_snapshot  # noqa: PLC0415
 
@@ -92,7 +96,7 @@ def _write(run_dir: RunDir, prepared: Prepared) -> None:
     _keep_config(run_dir, prepared.job)
     if plan.snapshot:
         run_dir.workdir.mkdir()
-        take_snapshot(Path(plan.workdir), run_dir.workdir, leave_out=run_dir.path.parent)
+        take_snapshot(Path(plan.workdir), run_dir.workdir, leave_out=runs)
     if plan.secrets:
         write_text(run_dir.secrets_file, secrets_text(prepared.secrets), 0o600)
     run_dir.write_status(State.CREATED)
@@ -157,6 +161,7 @@ def refuse(run_dir: RunDir, why: str) -> None:
     """Write the verdict on a run that was never taken."""
     now = time.time()
     run_dir.write_verdict(to_json(Verdict(State.FAILED, why), run_dir.run_id, now, now))
+    run_dir.secrets_file.unlink(missing_ok=True)
 
 
 def start_supervisor(run_dir: RunDir) -> int:

@@ -31,7 +31,8 @@ def logs_command(  # noqa: PLR0917 - click calls it by name
 ) -> int:
     """Show the logs of a run's hosts and ranks, each line with its host and rank.
 
-    RUN is a run id, a unique beginning of one, a run directory, or `last`.
+    RUN is a run id, also that of a sweep's point (SWEEP.3), a unique beginning of one, a run directory, or
+    `last`.
     """
     from orchestrator import registry
     from orchestrator.cli.login import forward

@@ -13,6 +13,7 @@ from orchestrator.states import State
 
 if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
+    from orchestrator.sweep.sweepdir import SweepDir
 
 
 def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -23,7 +24,9 @@ def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) 
     root = Path("runs")
     names = [run.run_id for run in registry.all_runs(root)]
     names += [run.run_id for run in records.all_records()]
-    names += [sweep.sweep_id for sweep in registry.all_sweeps(root)]
+    for sweep in registry.all_sweeps(root):
+        points = sweep.points() if incomplete.startswith(sweep.sweep_id) else []
+        names += [sweep.sweep_id, *(run.run_id for _, run in points)]
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -38,7 +41,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scr
 @_ROOT
 @_JSON
 @click.option("--limit", "-n", default=20, show_default=True, help="How many of the latest runs; 0 for all.")
-def list_command(run_root: Path, as_json: bool, limit: int) -> int:
+@click.option("--all-points", is_flag=True, help="List the runs of each sweep below it.")
+def list_command(run_root: Path, as_json: bool, limit: int, all_points: bool) -> int:
     """List runs, the latest last."""
     from orchestrator import registry
     from orchestrator.cli.login import remote_entries
@@ -47,7 +51,7 @@ def list_command(run_root: Path, as_json: bool, limit: int) -> int:
     latest = slice(-limit if limit else None, None)
     found = registry.all_runs(run_root)[latest]
     here = [_entry(run, status) for run, status in zip(found, statuses(found), strict=True)]
-    here += _sweeps(run_root)
+    here += _sweeps(registry.all_sweeps(run_root)[latest], all_points=all_points)
     elsewhere = remote_entries(limit)
     runs = sorted([*here, *elsewhere], key=lambda run: float(run["created"]))[latest]
     if as_json:
@@ -56,24 +60,29 @@ def list_command(run_root: Path, as_json: bool, limit: int) -> int:
     if not runs:
         click.echo("no runs yet; start one with `orchestrate submit JOB.yaml`")
         return 0
-    rows = [
-        [run["run_id"], str(run["state"]), ago(run["created"]) + " ago", run["reason"].split("\n")[0][:80]]
-        for run in runs
-    ]
+    rows = [row for run in runs for row in _list_rows(run)]
     print_table(["run", "state", "submitted", "reason"], rows)
     return 0
 
 
-def _sweeps(run_root: Path) -> list[dict[str, Any]]:
-    from orchestrator import registry
+def _list_rows(run: dict[str, Any]) -> list[list[str]]:
+    submitted = ago(run["created"]) + " ago"
+    rows = [[run["run_id"], str(run["state"]), submitted, run["reason"].split("\n")[0][:80]]]
+    for point in run.get("points", ()):
+        what = f"{point['label']}  {point['reason']}".split("\n")[0]
+        rows.append([f"  {point['run_id']}", str(point["state"]), "", what[:80]])
+    return rows
 
-    sweeps = registry.all_sweeps(run_root)
+
+def _sweeps(sweeps: list[SweepDir], *, all_points: bool) -> list[dict[str, Any]]:
     if not sweeps:
         return []
     from orchestrator.cli.sweep import sweep_entry
     from orchestrator.monitor.sweep import point_rows
 
-    return [sweep_entry(sweep, point_rows(sweep)) for sweep in sweeps]
+    found = [(sweep, point_rows(sweep)) for sweep in sweeps]
+    more = [{"points": rows} if all_points else {} for _, rows in found]
+    return [sweep_entry(*each) | points for each, points in zip(found, more, strict=True)]
 
 
 def _created(run: RunDir) -> float:
@@ -91,7 +100,8 @@ def _entry(run: RunDir, status: dict[str, Any]) -> dict[str, Any]:
 def status_command(run: str, run_root: Path, as_json: bool) -> int:
     """Show what a run is doing, or how it ended and why.
 
-    RUN is a run id, a unique beginning of one, a run directory, or `last`.
+    RUN is the id of a run, of a sweep, or of its point (SWEEP.3); a unique beginning of one; a directory;
+    or `last`.
     """
     from orchestrator import registry
     from orchestrator.cli.login import forward

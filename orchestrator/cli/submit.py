@@ -14,9 +14,12 @@ from orchestrator.cli.output import print_json
 from orchestrator.errors import JobFileError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.job import LoadedJob
     from orchestrator.job.matrix import Point
     from orchestrator.prepare import Prepared
+    from orchestrator.render import RenderedFile
     from orchestrator.rundir import RunDir
     from orchestrator.slurm.allocation import Allocation
 
@@ -127,10 +130,7 @@ def _submit_points(
 
     given = _allocation(loaded) if in_allocation else None
     sweep = prepare_points(loaded, points, overrides, given, sweep_id)
-    if options.dry_run or options.no_start:
-        click.echo(f"{loaded.spec.name}: {len(points)} points are right; nothing was written or started")
-        return 0
-    return submit_sweep(sweep, job, follow=options.follow, as_json=options.as_json)
+    return submit_sweep(sweep, job, options)
 
 
 def _submit_run(job: Path, prepared: Prepared, options: Options) -> int:
@@ -210,37 +210,45 @@ def render_command(job: Path, overrides: tuple[str, ...], output: Path | None) -
         return _render_points(loaded, points, overrides, output)
     prepared = _prepare(loaded)
     if output is not None:
-        _write(prepared, output)
+        _write(prepared.files, output)
         return 0
+    print_files(prepared)
+    return 0
+
+
+def print_files(prepared: Prepared, folder: str = "") -> None:
+    """Print the files of a run; before each its path, which begins with `folder`."""
     for file in prepared.files:
-        click.echo(click.style(f"# ---- {file.path}", bold=True))
+        click.echo(click.style(f"# ---- {folder}{file.path}", bold=True))
         click.echo(file.text, nl=not file.text.endswith("\n"))
     if prepared.secrets:
-        click.echo(click.style("# ---- secrets.env (mode 0600)", bold=True))
+        click.echo(click.style(f"# ---- {folder}secrets.env (mode 0600)", bold=True))
         for name in prepared.secrets:
             click.echo(f"export {name}=<not shown>")
-    return 0
 
 
 def _render_points(
     job: LoadedJob, points: list[Point], overrides: tuple[str, ...], output: Path | None
 ) -> int:
     from orchestrator.cli.sweep import prepare_points, show_files
+    from orchestrator.render import RenderedFile
 
     sweep = prepare_points(job, points, overrides, None)
     if output is None:
         show_files(sweep)
         return 0
+    if sweep.script:
+        _write([RenderedFile("slurm.sbatch", sweep.script, executable=True)], output)
     for point, ready in sweep.points:
-        _write(ready, output / str(point.index))
+        _write(ready.files, output / str(point.index))
     return 0
 
 
-def _write(prepared: Prepared, output: Path) -> None:
+def _write(files: Iterable[RenderedFile], output: Path) -> None:
     from orchestrator.errors import Problem, SubmitError
 
     try:
-        for file in prepared.files:
+        for file in files:
             path = output / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(file.text, encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from orchestrator.cli.submit import Options
     from orchestrator.job import LoadedJob
     from orchestrator.job.matrix import Point
     from orchestrator.slurm.allocation import Allocation
@@ -37,40 +40,70 @@ def prepare_points(
     return sweep
 
 
-def submit_sweep(sweep: PreparedSweep, job_path: Path, *, follow: bool, as_json: bool) -> int:
+def submit_sweep(sweep: PreparedSweep, job_path: Path, options: Options) -> int:
     """Write and start a sweep; return the exit code."""
     from orchestrator.sweep.create import create_sweep, start_sweep
 
-    directory = create_sweep(sweep, job_path)
-    job_id = start_sweep(directory)
-    runs = [(directory.run_id(point.index), point.label) for point, _ in sweep.points]
-    if as_json:
-        points = [{"run_id": run_id, "label": label} for run_id, label in runs]
-        said = {"sweep_id": directory.sweep_id, "sweep_dir": str(directory.path), "points": points}
-        print_json({**said, "slurm_job_id": job_id})
+    if options.dry_run:
+        click.echo(f"{sweep.job.spec.name}: {len(sweep.points)} points are right")
+        _print_points(sweep)
+        click.echo("nothing was written or started; `orchestrate render` shows the files")
         return 0
+    directory = create_sweep(sweep, job_path)
+    job_id = None if options.no_start else start_sweep(directory)
+    command = _start_command(directory) if options.no_start else None
+    if options.as_json:
+        _print_as_json(sweep, job_id, command)
+    else:
+        _print_submitted(sweep, job_id, command)
+    if options.follow and command is None:
+        return follow_sweep(directory)
+    return 0
+
+
+def _start_command(directory: SweepDir) -> list[str]:
+    if directory.batch_script.exists():
+        return ["sbatch", str(directory.batch_script)]
+    return [sys.executable, "-m", "orchestrator", "supervise", str(directory.path)]
+
+
+def _print_as_json(sweep: PreparedSweep, job_id: str | None, command: list[str] | None) -> None:
+    directory = sweep.directory
+    points = [{"run_id": directory.run_id(point.index), "label": point.label} for point, _ in sweep.points]
+    said = {"sweep_id": directory.sweep_id, "sweep_dir": str(directory.path), "points": points}
+    more = {"slurm_job_id": job_id} if command is None else {"command": command}
+    print_json({**said, **more})
+
+
+def _print_submitted(sweep: PreparedSweep, job_id: str | None, command: list[str] | None) -> None:
+    directory = sweep.directory
     limit = "all at once" if sweep.parallel is None else f"at most {sweep.parallel} at a time"
-    click.echo(f"{click.style(directory.sweep_id, bold=True)}  {len(runs)} runs, {limit}")
+    click.echo(f"{click.style(directory.sweep_id, bold=True)}  {len(sweep.points)} runs, {limit}")
     click.echo(f"directory  {directory.path}")
     if job_id:
         click.echo(f"Slurm job  {job_id}")
-    print_table(["run", "point"], [[run_id, label] for run_id, label in runs])
-    if follow:
-        return follow_sweep(directory)
-    click.echo(f"status     orchestrate status {directory.sweep_id}")
-    return 0
+    _print_points(sweep)
+    if command is not None:
+        click.echo(f"start it with   {shlex.join(command)}")
+    else:
+        click.echo(f"status     orchestrate status {directory.sweep_id}")
+
+
+def _print_points(sweep: PreparedSweep) -> None:
+    rows = [[sweep.directory.run_id(point.index), point.label] for point, _ in sweep.points]
+    print_table(["run", "point"], rows)
 
 
 def show_files(sweep: PreparedSweep) -> None:
     """Print the array's script, and the files of the first point."""
+    from orchestrator.cli.submit import print_files
+
     if sweep.script:
         click.echo(click.style("# ---- slurm.sbatch (of the array)", bold=True))
         click.echo(sweep.script)
     first, ready = sweep.points[0]
     click.echo(f"# {len(sweep.points)} points; these are the files of point {first.index}: {first.label}")
-    for file in ready.files:
-        click.echo(click.style(f"# ---- {sweep.directory.run_id(first.index)}/{file.path}", bold=True))
-        click.echo(file.text, nl=not file.text.endswith("\n"))
+    print_files(ready, f"{sweep.directory.run_id(first.index)}/")
 
 
 def follow_sweep(sweep: SweepDir) -> int:
@@ -83,7 +116,7 @@ def follow_sweep(sweep: SweepDir) -> int:
             rows = wait_for_change(sweep, before, 30)
             shown = dict(before)
             for row in rows:
-                if shown.get(row["run_id"]) != row["state"]:
+                if shown.get(row["run_id"], State.PENDING) != row["state"]:
                     click.echo(f"{row['run_id']}  {coloured(row['state'])}  {row['label']}  {row['reason']}")
             before = [(row["run_id"], row["state"]) for row in rows]
             state, words = sweep_state(rows, driven=is_driven(sweep))

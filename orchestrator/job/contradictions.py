@@ -69,6 +69,10 @@ def _slurm(data: dict[str, Any], cluster: dict[str, Any]) -> Iterator[Found]:
         yield from container_contradictions(container, cluster)
     if cluster.get("backend") == "slurm":
         yield from slurm_contradictions(data, frozenset(SlurmSpec.model_fields))
+        array = (_section(cluster, "slurm") or {}).get("array")
+        if "parallel" in data and "%" in str(array):
+            what = f"the array {array} says already how many points may run at once"
+            yield ("parallel",), what, "keep one of the two"
     elif cluster.get("slurm") and cluster.get("backend") in get_args(Backend):
         what = f"the backend is {cluster['backend']}, which asks no Slurm for anything"
         yield ("cluster", "slurm"), what, "use backend: slurm, or remove cluster.slurm"

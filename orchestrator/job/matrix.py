@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import JobFileError, Problem
-from orchestrator.plan import PLACEHOLDERS
+from orchestrator.errors import JobFileError
+from orchestrator.job.matrix_problems import ARRAY_INDEX, is_key_path, matrix_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from orchestrator.job.load import LoadedJob
 
-MAX_POINTS = 1001
-"""Slurm's default for the elements of one array (MaxArraySize)."""
-ARRAY_INDEX = "array_index"
+_LABEL_VALUE = 32  # characters of a value in a label
+_NO_SWEEP = ("matrix=", "parallel=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,13 @@ class Point:
         index: its number: from 0 on, or as `cluster.slurm.array` has it.
         label: what makes it different, short: `zero_stage=2,lr=1e-4`.
         settings: for load_job: they turn the sweep's job file into this point's.
+        places: for the settings that come from one value of `matrix`, where that stands.
     """
 
     index: int
     label: str
     settings: tuple[str, ...]
+    places: dict[str, str] = field(default_factory=dict)
 
 
 def points_of(job: LoadedJob) -> list[Point]:
@@ -41,91 +42,104 @@ def points_of(job: LoadedJob) -> list[Point]:
     Raises:
         JobFileError: a parameter without values, or one that nothing in the job file depends on.
     """
-    slurm = job.spec.cluster.slurm
     if job.spec.matrix is not None:
-        problems = list(_problems(job, job.spec.matrix))
+        problems = list(matrix_problems(job))
         if problems:
             raise JobFileError(*problems)
         return list(_of_matrix(job, job.spec.matrix))
-    if slurm is not None and slurm.array is not None:
-        from orchestrator.job.slurm_grammar import array_indexes  # noqa: PLC0415 - few jobs have one
+    array = _array(job)
+    if array is None:
+        return []
+    from orchestrator.job.slurm_grammar import array_indexes  # noqa: PLC0415 - few jobs have one
 
-        indexes = array_indexes(slurm.array).indexes
-        return [_point(job, index, {ARRAY_INDEX: str(index)}, f"{index}") for index in indexes]
-    return []
+    rest = (*_NO_SWEEP, "cluster.slurm.array=")
+    indexes = array_indexes(array).indexes
+    return [Point(index, f"{index}", (*_filled(job, {ARRAY_INDEX: str(index)}), *rest)) for index in indexes]
 
 
 def at_once(job: LoadedJob) -> int | None:
     """Return how many points may run at a time; None for no limit, which only Slurm has."""
-    slurm = job.spec.cluster.slurm
-    if slurm is not None and slurm.array is not None:
+    array = _array(job)
+    if array is not None:
         from orchestrator.job.slurm_grammar import array_indexes  # noqa: PLC0415 - few jobs have one
 
-        return array_indexes(slurm.array).at_most
+        return array_indexes(array).at_most or job.spec.parallel
     return job.spec.parallel or (None if job.spec.cluster.backend == "slurm" else 1)
 
 
+def _array(job: LoadedJob) -> str | None:
+    slurm = job.spec.cluster.slurm
+    return None if slurm is None else slurm.array
+
+
 def _of_matrix(job: LoadedJob, matrix: Mapping[str, list[str]]) -> Iterator[Point]:
-    names = _short_names(matrix)
-    for index, values in enumerate(itertools.product(*matrix.values())):
-        chosen = dict(zip(matrix, values, strict=True))
-        label = ",".join(f"{names[key]}={value}" for key, value in chosen.items())
-        yield _point(job, index, chosen, label)
+    names, shown = _short_names(matrix), {key: _short_values(values) for key, values in matrix.items()}
+    for index, numbers in enumerate(itertools.product(*(range(len(values)) for values in matrix.values()))):
+        chosen = dict(zip(matrix, numbers, strict=True))
+        label = ",".join(f"{names[key]}={shown[key][number]}" for key, number in chosen.items())
+        plain = {key: matrix[key][number] for key, number in chosen.items() if not is_key_path(key)}
+        paths = {key: number for key, number in chosen.items() if is_key_path(key)}
+        settings = {_setting(key, matrix[key][number]): (key, number) for key, number in paths.items()}
+        places = {setting: job.source.where(("matrix", *at)) for setting, at in settings.items()}
+        filled = _filled(job, plain | {ARRAY_INDEX: str(index)})
+        yield Point(index, label, (*filled, *settings, *_NO_SWEEP), places)
 
 
 def _short_names(keys: Iterable[str]) -> dict[str, str]:
     """Return the last part of every key path, or all of it where that is another's too."""
-    last = {key: key.rpartition(".")[2] for key in keys}
+    last = {key: _last(key) for key in keys}
     taken = list(last.values())
     return {key: name if taken.count(name) == 1 else key for key, name in last.items()}
 
 
-def _point(job: LoadedJob, index: int, chosen: Mapping[str, str], label: str) -> Point:
-    names = {key: value for key, value in chosen.items() if "." not in key}
-    paths = [f"{key}={value}" for key, value in chosen.items() if "." in key]
-    slurm = job.spec.cluster.slurm
-    rest = ["matrix=", "parallel="]
-    rest += ["cluster.slurm.array="] if slurm is not None and slurm.array is not None else []
-    return Point(index, label, (*_filled(job, names), *paths, *rest))
+def _last(key: str) -> str:
+    rest, _, last = key.rpartition(".")
+    return f"{_last(rest)}.{last}" if last.isdecimal() else last
+
+
+def _short_values(values: list[str]) -> list[str]:
+    """Return values on one line and without the middle of long ones, as long as that tells them apart."""
+    lines = [" ".join(value.split()) for value in values]
+    half = _LABEL_VALUE // 2
+    short = [line if len(line) <= _LABEL_VALUE else f"{line[:half]}…{line[-half:]}" for line in lines]
+    return next(texts for texts in (short, lines, values) if len(set(texts)) == len(texts))
 
 
 def _filled(job: LoadedJob, names: Mapping[str, str]) -> list[str]:
-    """Return settings that put values in the place of `{name}` in arguments and variables."""
+    """Return settings that put values in the place of `{name}`, in all that may hold it."""
     train = job.spec.train
+    pattern = re.compile("{(" + "|".join(map(re.escape, names)) + ")}")
 
-    def fill(text: str) -> str:
-        for name, value in names.items():
-            text = text.replace("{" + name + "}", value)
-        return text
+    def fill(text: str) -> str:  # in one go: a value that holds braces stays as it is
+        return pattern.sub(lambda match: names[match[1]], text)
 
-    args, env = [fill(arg) for arg in train.args], {key: fill(value) for key, value in train.env.items()}
-    settings = [] if args == train.args else [f"train.args={json.dumps(args)}"]
-    return settings if env == train.env else [*settings, f"train.env={json.dumps(env)}"]
-
-
-def _problems(job: LoadedJob, matrix: Mapping[str, list[str]]) -> Iterator[Problem]:
-    if not matrix:
-        yield Problem("has no parameter", "matrix", fix="name one with its values, or remove matrix")
-    count = 1
-    for key, values in matrix.items():
-        count *= len(values)
-        where = job.source.where(("matrix", key))
-        if not values:
-            yield Problem("has no values", where, fix="list at least one value, or remove it")
-        elif len(set(values)) < len(values):
-            yield Problem("has the same value twice", where, fix="list each value once")
-        yield from _name_problems(job, key, where)
-    if count > MAX_POINTS:
-        what = f"makes {count} points, and a sweep has at most {MAX_POINTS}"
-        yield Problem(what, job.source.where(("matrix",)), fix="list fewer values")
+    settings = []
+    for key, texts in (("args", train.args), ("resume_args", train.resume_args)):
+        if any(map(pattern.search, texts)):
+            settings.append(f"train.{key}=[{', '.join(_quoted(fill(text)) for text in texts)}]")
+    if any(map(pattern.search, train.env.values())):
+        pairs = (f"{key}: {_quoted(fill(value))}" for key, value in train.env.items())
+        settings.append(f"train.env={{{', '.join(pairs)}}}")
+    if pattern.search(str(train.checkpoint_dir)):
+        settings.append(f"train.checkpoint_dir={_quoted(fill(str(train.checkpoint_dir)))}")
+    return settings
 
 
-def _name_problems(job: LoadedJob, key: str, where: str) -> Iterator[Problem]:
-    if "." in key:
-        return  # a key path; loading the point tells if there is no such key
-    if key in PLACEHOLDERS:
-        fix = "choose another name"
-        yield Problem("{" + key + "} in an argument stands for something of the run", where, fix=fix)
-    elif not any("{" + key + "}" in text for text in (*job.spec.train.args, *job.spec.train.env.values())):
-        fix = f"write {{{key}}} where its value belongs, or give a key path such as deepspeed.zero_stage"
-        yield Problem("is used in no argument and no variable of train", where, fix=fix)
+def _setting(key: str, value: str) -> str:
+    """Return a setting that gives a key the value as it was typed."""
+    import yaml  # noqa: PLC0415 - it has been imported by whoever has read the job file
+
+    from orchestrator.job.yaml_source import compose  # noqa: PLC0415
+
+    try:
+        node = compose(value, key)
+    except JobFileError:
+        node = None
+    plain = isinstance(node, yaml.ScalarNode) and node.value == value and not node.tag.endswith(":null")
+    return f"{key}={value if plain else _quoted(value)}"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as YAML in double quotes."""
+    letters = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(letters)}"'

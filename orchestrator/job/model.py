@@ -61,7 +61,7 @@ class ClusterSpec(_Section):
 
     backend: Backend = Field(
         description="local: hosts simulated on this machine; pdsh and ssh: the hosts of the hostfile; "
-        "slurm: the hosts Slurm gives (submit refuses it in this version)."
+        "slurm: the hosts Slurm gives."
     )
     hostfile: JobPath | None = Field(
         default=None, description="DeepSpeed hostfile: one host a line, with slots=N."
@@ -103,8 +103,9 @@ class TrainSpec(_Section):
     )
     args: list[Text] = Field(
         default_factory=list,
-        description="Arguments of the script. {ds_config}, {accelerate_config}, {run_dir}, {run_id} and "
-        "{hostfile} are replaced; numbers and words such as yes arrive as they are written.",
+        description="Arguments of the script. {ds_config}, {accelerate_config}, {run_dir}, {run_id}, "
+        "{hostfile}, {checkpoint_dir} and {resume_tag} are replaced; numbers and words such as yes arrive as "
+        "they are written.",
     )
     launcher: Launcher = Field(default="torchrun", description="What starts the ranks on each host.")
     python: PythonCommand | None = Field(
@@ -219,7 +220,8 @@ class JobSpec(_Section):
     matrix: dict[Line, list[Text]] | None = Field(
         default=None,
         description="Parameters of a sweep, each with its values: a key path such as deepspeed.zero_stage, "
-        "or a name that stands for {name} in train.args and train.env. Every combination is a run.",
+        "or a name that stands for {name} in args, resume_args, env and checkpoint_dir of train, where "
+        "{array_index} is the number of the point. Every combination is a run.",
     )
     parallel: Count | None = Field(
         default=None,

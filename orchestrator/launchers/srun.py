@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _EXITED = re.compile(r"srun: error: (?P<hosts>\S+): tasks? [\d,-]+: (?P<how>.*)\Z")
 _CODE = re.compile(r"Exited with exit code (\d+)")
 _LABELLED = re.compile(r"\s*(?P<task>\d+): (?P<text>.*)\Z", re.DOTALL)
+_WORDS_SECONDS = 0.3  # srun may tell of a task's end before it hands on what the task said last
 _SIGNALS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation fault": 11, "Out Of Memory": 9}
 
 
@@ -69,6 +70,7 @@ class SrunLauncher:
         self._waiting = {host.name: host.alias for host in plan.hosts}
         self._hosts: dict[int, str] = {}
         self._words = LastWords(attempt)
+        self._ended: list[tuple[str, str, int, str]] = []
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -94,6 +96,7 @@ class SrunLauncher:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         await asyncio.gather(read_lines(process.stdout, self._take), read_lines(process.stderr, self._take))
         code = await process.wait()
+        self._tell()
         # srun says nothing of a task that ended with 0, and names no host when it fails itself.
         for name, alias in sorted(self._waiting.items()):
             failed = code != 0 and self._words.of("")
@@ -110,7 +113,14 @@ class SrunLauncher:
         for name in line.hosts:
             alias = self._waiting.pop(name, None)
             if alias is not None:
-                self._on_exit(alias, line.code, self._words.of(name) or line.text)
+                self._ended.append((name, alias, line.code, line.text))
+                asyncio.get_running_loop().call_later(_WORDS_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        """Report the tasks that have ended, with what they said last."""
+        ended, self._ended = self._ended, []
+        for name, alias, code, line in ended:
+            self._on_exit(alias, code, self._words.of(name) or line)
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Never done: the batch host needs the run directory too, so it lies on a disk that all nodes see."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,11 @@ def cancel(run: RunDir) -> tuple[State, str]:
         OrchestratorError: the run directory cannot be written.
     """
     status = current_status(run)
-    taking_over = _can_take_over(run, status["state"])
+    taking_over = can_take_over(run, status["state"])
     if status["state"].is_final and not taking_over:
         return status["state"], f"had ended already: {status['reason']}"
+    if cancel_unbegun(run):
+        return State.CANCELLED, run.status()["reason"]
     try:
         run.cancel_file.touch()
     except OSError as error:
@@ -53,15 +56,22 @@ def cancel(run: RunDir) -> tuple[State, str]:
 
 def cancel_unbegun(run: RunDir) -> bool:
     """Give a point of a sweep that has not begun its verdict; False if it has, or waits in Slurm's queue."""
-    if run.slurm_job() or "supervisor" in run.record() or run.status()["state"] is not State.PENDING:
+    waits = run.status()["state"] is State.PENDING and "sweep" in run.record()
+    if run.slurm_job() or "supervisor" in run.record() or not waits:
         return run.verdict() is not None
-    now = time.time()
-    verdict = Verdict(State.CANCELLED, "cancelled by the user before its turn in the sweep")
-    run.write_verdict(to_json(verdict, run.run_id, None, now))
+    try:
+        with (run.path / "supervisor.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            verdict = Verdict(State.CANCELLED, "cancelled by the user before its turn in the sweep")
+            if run.verdict() is None:
+                run.write_verdict(to_json(verdict, run.run_id, None, time.time()))
+    except OSError:
+        return False  # it has just begun, or cannot be written
+    run.secrets_file.unlink(missing_ok=True)
     return True
 
 
-def _can_take_over(run: RunDir, state: State) -> bool:
+def can_take_over(run: RunDir, state: State) -> bool:
     """Tell whether agents of a run without a supervisor may still be waiting for one."""
     attempts = run.attempts()
     return state is State.LOST and bool(attempts) and attempts[-1].control_file.exists()

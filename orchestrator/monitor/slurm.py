@@ -76,13 +76,19 @@ def _unseen(run: RunDir, status: dict[str, Any], answer: Answer) -> dict[str, An
 
 
 def _waiting(info: JobInfo, status: dict[str, Any]) -> str:
-    parts = [f"Slurm job {info.job_id}: {explain_reason(info.reason)}"]
+    parts = [f"Slurm job {info.job_id}: {explain_reason(info.reason) or 'waiting in the queue'}"]
     if info.start:
         parts.append(f"expected to start {time.strftime('%Y-%m-%d %H:%M', time.localtime(info.start))}")
     before = status["reason"] if status["state"] is State.PENDING else ""
     if before.startswith("queued again"):
         parts.insert(0, before)
     return "; ".join(parts)
+
+
+def _forget_secrets(run: RunDir) -> None:
+    """Remove what a supervisor would have removed at the end: values of secrets, the token of the channel."""
+    for path in (run.secrets_file, *(attempt.control_file for attempt in run.attempts())):
+        path.unlink(missing_ok=True)
 
 
 def cancel_job(run: RunDir, *, waiting: bool) -> None:
@@ -124,5 +130,6 @@ def _settled(
         if run.verdict() is None:
             started = run.record().get("started")
             run.write_verdict(to_json(verdict, run.run_id, started, ended or time.time()))
+            _forget_secrets(run)
     after = run.status()
     return after if after["state"].is_final else dict(status, state=state, reason=verdict.summary)

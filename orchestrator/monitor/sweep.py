@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections import Counter
@@ -33,7 +34,8 @@ def sweep_state(rows: list[dict[str, Any]], *, driven: bool) -> tuple[State, str
         driven: a process, or Slurm, will start what still waits.
     """
     counts = Counter(row["state"] for row in rows)
-    words = ", ".join(f"{count} {state}" for state, count in counts.items())
+    names = {State.PENDING: "waiting"}
+    words = ", ".join(f"{count} {names.get(state, state)}" for state, count in counts.items())
     if all(state.is_final for state in counts):
         return (State.SUCCEEDED if set(counts) == {State.SUCCEEDED} else _worst(counts)), words
     if any(not state.is_final and state is not State.PENDING for state in counts):
@@ -59,9 +61,12 @@ def cancel_sweep(sweep: SweepDir) -> tuple[State, str]:
         arrays = {str(run.slurm_job().get("job_id", "")).partition("_")[0] for _, run in points}
         for array in arrays - {""}:  # at once: a point that ends would make room for the next
             subprocess.run(["scancel", "--state=PENDING", array], capture_output=True, check=False)
-    for _, run in points:
-        if not cancel_unbegun(run):
-            cancel(run)
+    begun = [run for _, run in points if not cancel_unbegun(run)]
+    for run in begun:  # all first, so that they end at the same time
+        with contextlib.suppress(OSError):
+            run.cancel_file.touch()
+    for run in begun:
+        cancel(run)
     return sweep_state(point_rows(sweep), driven=True)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from orchestrator.rundir import AttemptDir, RunDir
     from orchestrator.supervisor.scheduler import Scheduler
 
+CLOCK_SECONDS = 60.0
+"""How far the clock of a file server may be behind ours."""
 _UNTOLD = "the hosts were taken away without notice, and the run was queued again"
 
 
@@ -55,7 +57,7 @@ def begin_attempt(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler, numbe
     here = run_dir.attempt(number)
     if here.control_file.exists():
         return run_dir.plan(here)
-    placed = replace(scheduler.place(run_dir, plan), resume_tag=resume_tag(plan, number))
+    placed = replace(scheduler.place(run_dir, plan), resume_tag=resume_tag(run_dir, plan, number))
     if placed == plan and here.rendered.is_dir():
         return plan
     from orchestrator.bundle import write_bundle  # noqa: PLC0415 - most first attempts need no jinja
@@ -68,12 +70,16 @@ def begin_attempt(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler, numbe
     return placed
 
 
-def resume_tag(plan: LaunchPlan, number: int) -> str | None:
-    """Return the checkpoint that the ranks of an attempt are told to go on from; None for none."""
-    wanted = plan.resume == "always" or (plan.resume == "restart" and number > 1)
-    if plan.checkpoint_dir is None or not wanted:
+def resume_tag(run_dir: RunDir, plan: LaunchPlan, number: int) -> str | None:
+    """Return the checkpoint that the ranks of an attempt are told to go on from; None for none.
+
+    After a restart that is one which this run has saved: what an earlier run left in the folder is taken
+    only where the job file says `resume: always`.
+    """
+    if plan.checkpoint_dir is None or plan.resume == "never" or (plan.resume == "restart" and number == 1):
         return None
     from orchestrator.checkpoints import last_complete  # noqa: PLC0415 - few runs resume
 
     tag = last_complete(Path(plan.checkpoint_dir))
-    return None if tag is None else tag.name
+    since = 0.0 if plan.resume == "always" else float(run_dir.record().get("started", 0.0))
+    return None if tag is None or tag.modified < since - CLOCK_SECONDS else tag.name

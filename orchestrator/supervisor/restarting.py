@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.agent.main import TOLD_TO_END
 from orchestrator.states import State
+from orchestrator.supervisor.beginning import CLOCK_SECONDS
 from orchestrator.verdict.judge import Verdict
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Restarting:
 
         before = self._run_dir.plan(self._run_dir.attempt(number)).resume_tag
         tag = last_complete(Path(self._plan.checkpoint_dir))
-        if tag is None or tag.name == before or tag.modified < self._began:
+        if tag is None or tag.name == before or tag.modified < self._began - CLOCK_SECONDS:
             return f"no complete checkpoint has come into {self._plan.checkpoint_dir} in this attempt"
         return None
 

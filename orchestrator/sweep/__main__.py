@@ -1,4 +1,4 @@
-"""`python -m orchestrator.sweep SWEEP_DIR`: run a sweep's points one after another."""
+"""`python -m orchestrator.sweep SWEEP_DIR [LOCK]`: run its points; LOCK: a descriptor that holds its lock."""
 
 import sys
 from pathlib import Path
@@ -6,4 +6,4 @@ from pathlib import Path
 from orchestrator.sweep.drive import drive
 from orchestrator.sweep.sweepdir import SweepDir
 
-sys.exit(drive(SweepDir(Path(sys.argv[1]))))
+sys.exit(drive(SweepDir(Path(sys.argv[1])), *map(int, sys.argv[2:])))

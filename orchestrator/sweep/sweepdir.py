@@ -8,12 +8,16 @@ job.yaml sweep.json sweep.log cancel slurm.sbatch slurm-JOB_INDEX.out
 from __future__ import annotations
 
 import fcntl
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.rundir import RunDir, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_LOCK_TRIES, _LOCK_PAUSE = 10, 0.1  # seconds; who only looks (is_driven) holds the lock for a moment
 
 
 class SweepDir:
@@ -47,7 +51,23 @@ class SweepDir:
 
     def points(self) -> list[tuple[dict[str, Any], RunDir]]:
         """Return every point (index, label) with its run directory, in order."""
-        return [(point, RunDir(self.path / self.run_id(point["index"]))) for point in self.read()["points"]]
+        return [
+            (point, RunDir(self.path / self.run_id(point["index"])))
+            for point in self.read().get("points", [])
+        ]
+
+    def lock(self) -> int | None:
+        """Take the lock of who starts the points; return its descriptor, or None if somebody else has it."""
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(_LOCK_PAUSE)
+            else:
+                return handle
+        os.close(handle)
+        return None
 
     def is_driven(self) -> bool:
         """Tell whether a process is starting the points one after another."""

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,10 +113,17 @@ def test_cancel_ends_what_runs_and_what_waits(local: Site) -> None:
 
 
 def test_one_point_may_be_cancelled_alone(local: Site) -> None:
-    sweep = submit(local, {"point": [0, 1]}, "--sleep", "2")
-    done = local.orchestrate("cancel", f"{sweep.sweep_id}.1")
-    assert done.returncode == 0, done.stderr
-    assert sweep.wait() == ["SUCCEEDED", "CANCELLED"]
+    sweep = submit(local, {"point": [0, 1, 2]}, "--sleep", "300")
+    sweep.runs[0].wait_for_ranks()
+    done = local.orchestrate("cancel", f"{sweep.sweep_id}.1")  # its turn never comes
+    assert done.returncode == 0, done.stdout
+    assert sweep.states() == ["RUNNING", "CANCELLED", "PENDING"]
+    done = local.orchestrate("cancel", f"{sweep.sweep_id}.0")
+    assert done.returncode == 0, done.stdout
+    sweep.runs[2].wait_for_ranks()
+    assert sweep.runs[1].reports() == {}
+    assert local.orchestrate("cancel", sweep.sweep_id).returncode == 0
+    assert sweep.wait() == ["CANCELLED"] * 3
 
 
 def test_a_killed_driver_is_replaced_and_starts_nothing_twice(local: Site) -> None:
@@ -130,6 +138,66 @@ def test_a_killed_driver_is_replaced_and_starts_nothing_twice(local: Site) -> No
     assert again.returncode == 0, again.stderr
     assert sweep.states() == ["SUCCEEDED", "SUCCEEDED"]
     assert [len(run.events("supervisor")) for run in sweep.runs] == [1, 1]
+
+
+def test_what_was_cut_off_with_the_driver_is_taken_up_again(local: Site) -> None:
+    sweep = submit(local, {"point": [0, 1, 2]}, "--sleep", "8", parallel=2)
+    for run in sweep.runs[:2]:
+        run.wait_for_ranks()
+    mains = [
+        p
+        for p in processes.find(str(sweep.path))
+        if {"orchestrator.sweep", "orchestrator.supervisor"} & set(p.argv)
+    ]
+    assert len(mains) == 3
+    for process in mains:
+        os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: sweep.states() == ["LOST", "LOST", "PENDING"], sweep.status)
+    again = local.orchestrate("supervise", str(sweep.path))
+    assert again.returncode == 0, again.stderr
+    assert sweep.states() == ["SUCCEEDED"] * 3
+    assert [len(run.events("supervisor")) for run in sweep.runs] == [2, 2, 1]
+    assert not any((run.path / "attempt-2").exists() for run in sweep.runs)  # the ranks themselves went on
+    spans = lifetimes(sweep)
+    assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) == 2
+
+
+def test_two_do_not_run_one_sweep(local: Site) -> None:
+    sweep = submit(local, {"point": [0, 1]}, "--sleep", "300")
+    again = local.orchestrate("supervise", str(sweep.path))
+    assert again.returncode == 3
+    assert "is being run already" in again.stderr
+    assert local.orchestrate("cancel", sweep.sweep_id).returncode == 0
+
+
+def test_a_sweep_is_followed_to_its_end_and_fails_with_a_point(local: Site) -> None:
+    train = {"args": ["--exit-code", "{point}", "--fail-rank", "0"]}
+    job = local.job(matrix={"point": [0, 1]}, parallel=2, train=train)
+    done = local.orchestrate("submit", "--follow", str(job))
+    assert done.returncode == 1
+    assert "1 SUCCEEDED, 1 FAILED" in done.stdout.splitlines()[-1]
+    assert "FAILED  point=1" in done.stdout
+    assert "LOST" not in done.stdout
+
+
+def test_a_sweep_that_was_only_written_is_started_by_the_command_that_submit_tells(local: Site) -> None:
+    job = local.job(matrix={"point": [0, 1]}, train={"args": ["--env", "{point}"]}, parallel=2)
+    said = json.loads(local.orchestrate("submit", "--no-start", "--json", str(job)).stdout)
+    sweep = Sweep(local, said | {"slurm_job_id": None})
+    assert sweep.states() == ["PENDING", "PENDING"]
+    _, environ = local.command()
+    done = subprocess.run(
+        said["command"], env=environ, cwd=local.folder, capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert sweep.states() == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_points_share_the_hosts_when_they_run_at_a_time(remote: Site) -> None:
+    sweep = submit(remote, {"point": [0, 1]}, "--sleep", "4", parallel=2)
+    assert sweep.wait() == ["SUCCEEDED", "SUCCEEDED"]
+    spans = lifetimes(sweep)
+    assert spans[1][0] < spans[0][1]
 
 
 def test_slurm_gets_one_array(slurm: Site) -> None:
@@ -167,11 +235,25 @@ def test_cancel_ends_the_whole_array(slurm: Site) -> None:
     wait_until(lambda: not left(), left)
 
 
+def test_points_in_an_allocation_take_turns_on_its_hosts(slurm: Site) -> None:
+    job = slurm.job(cluster={"slots": 1}, matrix={"point": [0, 1]}, train={"args": ["--env", "{point}"]})
+    argv, environ = slurm.command("submit", "--in-allocation", "--follow", str(job))
+    line = slurm.bed.slurm.command("salloc", "--quiet", "--nodes=2", "--gres=gpu:2", *argv)
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run(line, env=environ, cwd=slurm.folder, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 runs, at most 1 at a time" in done.stdout
+    assert done.stdout.splitlines()[-1] == "SUCCEEDED  2 SUCCEEDED"
+    first, second = sorted((slurm.folder / "runs").glob("*/*.[01]"))
+    ended = json.loads((first / "verdict.json").read_text())["ended"]
+    assert ended < json.loads((second / "record.json").read_text())["started"]
+
+
 def test_points_of_one_array_cannot_ask_for_different_hosts(slurm: Site) -> None:
     job = slurm.job(matrix={"cluster.nodes": [1, 2]})
     done = slurm.orchestrate("submit", str(job))
     assert done.returncode == 2
-    assert "in one array" in done.stderr
+    assert "matrix.cluster.nodes: changes what Slurm is asked for" in done.stderr
     assert f"{job}:" in done.stderr
 
 
