@@ -48,8 +48,6 @@ def _lines(plan: LaunchPlan, more: dict[str, str | None], output: str) -> list[s
         "output": output,
         "open-mode": "append",
         "requeue" if plan.slurm.requeue else "no-requeue": None,
-        # Which host ends the run is for the supervisor to decide, not for Slurm.
-        "no-kill": None,
     }
     if plan.slurm.signal_before:
         own["signal"] = f"B:USR2@{plan.slurm.signal_before}"

@@ -47,9 +47,9 @@ def other_nodes(job_id: str, left_out: Container[str]) -> list[str]:
 def see_down(names: Sequence[str]) -> None:
     """Wait until Slurm has declared hosts down that it cannot reach any more; not for those that it can.
 
-    A job that is queued again cannot start before, as Slurm waits for its end on every host. And 22.05 must
-    not start it in the moment of that declaration: it then loses the job's GPUs, and the job never starts
-    again ("node offset invalid" in the log of slurmctld).
+    Slurm then queues the job again by itself, and could not start it before. Nor may it be asked before: 22.05
+    starts a job that waits for this in the moment of the declaration, loses its GPUs on the way ("node offset
+    invalid" in the log of slurmctld), and never starts it again.
     """
     waiting = [name for name in names if not _answers(name)]
     deadline = time.monotonic() + _slurmd_timeout() + _DOWN_MARGIN

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.rundir import write_json
 from orchestrator.slurm.nodes import excluded_nodes, other_nodes, see_down
+from orchestrator.slurm.queue import show_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,9 @@ class SlurmScheduler:
         if not self._slurm.requeue:
             return "cluster.slurm.requeue is false"
         await asyncio.to_thread(see_down, without)
+        info = await asyncio.to_thread(show_job, self.allocation.job_id)
+        if info is not None and (info.restarts or 0) > self.allocation.restarts:
+            return ""  # Slurm has done so itself, when it declared the host down
         code, said = await _scontrol("requeue", self.allocation.job_id)
         if code:
             return said

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["far_laptop", "laptop", "slurm_laptop"]
 
 REMOTE = ["pdsh", "ssh"]
-SLURM = pytest.param("slurm", marks=[pytest.mark.testbed, pytest.mark.xdist_group("slurm")])
+SLURM = pytest.param("slurm", marks=pytest.mark.testbed)
 ROUNDS = {
     "site": ["local", *REMOTE, SLURM],
     "detached": ["local", *REMOTE],

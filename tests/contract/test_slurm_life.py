@@ -215,11 +215,22 @@ def three(make_bed: Callable[..., Testbed], tmp_path: Path) -> Iterator[Site]:
         site.bed.slurm.run("scancel", job_of(run))
 
 
+def test_a_run_goes_on_without_the_batch_host_that_died(three: Site) -> None:
+    run = three.submit(lease=4, train=saving(three, "--at-start", "--until", "2"))
+    wait_for_attempt(run, 1)
+    three.bed.node("node1").crash()
+    verdict = run.wait(within=180)
+    assert verdict["state"] == "SUCCEEDED", run.story()
+    assert [host["name"] for host in verdict["hosts"]] == ["node2", "node3"]
+    assert run.attempt_verdict(1)["state"] == "PREEMPTED"
+    assert "resume global_step1 " in run.log("node2.rank0.out", attempt=2)
+
+
 def test_a_run_goes_on_without_the_host_that_died(three: Site) -> None:
     run = three.submit(lease=4, train=saving(three, "--at-start", "--until", "2"))
     wait_for_attempt(run, 1)
     three.bed.node("node2").crash()
-    verdict = run.wait(within=120)
+    verdict = run.wait(within=180)
     assert verdict["state"] == "SUCCEEDED", run.story()
     assert [host["name"] for host in verdict["hosts"]] == ["node1", "node3"]
     first = run.attempt_verdict(1)

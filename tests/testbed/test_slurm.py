@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.xdist_group("slurm")
-
 
 @pytest.fixture
 def cluster(slurm_bed: Testbed) -> Iterator[Testbed]:
