@@ -47,9 +47,9 @@ def other_nodes(job_id: str, left_out: Container[str]) -> list[str]:
 def see_down(names: Sequence[str]) -> None:
     """Wait until Slurm has declared hosts down that it cannot reach any more; not for those that it can.
 
-    Slurm then queues the job again by itself, and could not start it before. Nor may it be asked before: 22.05
-    starts a job that waits for this in the moment of the declaration, loses its GPUs on the way ("node offset
-    invalid" in the log of slurmctld), and never starts it again.
+    Slurm then queues the job again by itself, and could not start it before. Nor may it be asked before:
+    22.05 starts a job that waits for this in the moment of the declaration, loses its GPUs on the way ("node
+    offset invalid" in the log of slurmctld), and never starts it again.
     """
     waiting = [name for name in names if not _answers(name)]
     deadline = time.monotonic() + _slurmd_timeout() + _DOWN_MARGIN
