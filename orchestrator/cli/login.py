@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from orchestrator.login.place import Place
     from orchestrator.login.records import RemoteRun
     from orchestrator.prepare import Prepared
+
+
+_CLOSE_SECONDS = 5.0
 
 
 def submit_through_login(job: LoadedJob, overrides: tuple[str, ...], options: Options) -> int:
@@ -182,7 +186,11 @@ def _state(place: Place) -> list[str]:
 def _end(place: Place) -> list[str]:
     from orchestrator.login.client import Connection
 
-    ended = Connection(place.spec).ask("close") is not None
+    connection = Connection(place.spec)
+    ended = connection.ask("close") is not None
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    while ended and connection.ask("status") is not None and time.monotonic() < deadline:
+        time.sleep(0.05)  # it has heard us and is about to end
     return [place.host, "closed" if ended else "not connected", "", ""]
 
 

@@ -75,7 +75,7 @@ def slurm_contradictions(data: dict[str, Any], keys: frozenset[str]) -> Iterator
     yield from _srun(slurm)
     if "array" in slurm and "matrix" in data:
         what = "array and matrix both make a job array"
-        yield (*_SLURM, "array"), what, "keep the matrix: ORCHESTRATE variables tell its points apart"
+        yield (*_SLURM, "array"), what, "keep one: {array_index} is the number of a point in both"
     if cluster.get("shared_disk") is False:
         what = "Slurm's hosts have to see the run directory under the same path"
         yield ("cluster", "shared_disk"), what, "put run_root on a shared disk and remove shared_disk"

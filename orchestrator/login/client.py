@@ -48,7 +48,8 @@ class Connection:
         sock = self._dial()
         if sock is None:
             return None
-        with sock:
+        message = None
+        with sock, contextlib.suppress(ConnectionError):  # it may be about to end
             frames.send_json(sock, frames.REQUEST, do=what)
             message = frames.receive(sock)
         return None if message is None else dict(json.loads(message[1]))

@@ -79,7 +79,7 @@ def test_a_job_that_waits_is_cancelled_at_once_and_says_why_it_waited(slurm: Sit
 
 def _waiting(run: Run) -> dict[str, Any] | None:
     status = run.status()
-    return status if status["state"] == "PENDING" and "waiting" in status["reason"] else None
+    return status if status["state"] == "PENDING" and "waiting for" in status["reason"] else None
 
 
 def test_a_supervisor_killed_on_the_batch_host_gets_a_verdict_from_slurm(slurm: Site) -> None:
