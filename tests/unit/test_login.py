@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -27,11 +29,17 @@ run_root: /scratch/runs
 
 
 @pytest.fixture
-def job(here, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(here / "rt"))
+def runtime(monkeypatch):
+    """A folder for sockets, whose path is short as theirs must be: pytest's own may be too long."""
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def job(here, runtime, monkeypatch):
     monkeypatch.setenv("HOME", str(here / "home"))
-    for name in ("rt", "home"):
-        (here / name).mkdir(mode=0o700)
+    (here / "home").mkdir(mode=0o700)
     (here / "hosts").write_text("node1 slots=1\n")
     (here / "job.yaml").write_text(JOB)
     return here / "job.yaml"
@@ -230,8 +238,8 @@ def test_fetch_of_a_run_of_this_machine_says_so(zero_run, here):
     assert "no run with that id was submitted from here through a login host" in done.stderr
 
 
-def test_a_dry_run_sends_nothing(job):
+def test_a_dry_run_sends_nothing(job, runtime):
     done = orchestrate("submit", "--dry-run", "job.yaml", cwd=job.parent)
     assert done.returncode == 0, done.stderr
     assert "would send" in done.stdout
-    assert not list((job.parent / "rt").iterdir())
+    assert not list(runtime.iterdir())
