@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.hosts import HostPool
-    from orchestrator.job.model import DeepSpeedSpec
+    from orchestrator.job.deepspeed_spec import DeepSpeedSpec
 
 ZERO = "zero_optimization"
 _REMOVED = {  # key: what to do in its place; DeepSpeed 0.19.8 refuses a configuration with any of them

@@ -6,12 +6,14 @@ The models check one value at a time. What two keys say together is checked by `
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from orchestrator.job.container_spec import ContainerSpec  # noqa: TC001 - as below
+from orchestrator.job.deepspeed_spec import Count, DeepSpeedSpec  # noqa: TC001 - as below
 from orchestrator.job.login import Login  # noqa: TC001 - as below
+from orchestrator.job.model_spec import HardwareSpec, ModelSpec  # noqa: TC001 - as below
 from orchestrator.job.section import Section as _Section
 from orchestrator.job.slurm_spec import SlurmSpec  # noqa: TC001 - as below
 from orchestrator.job.values import (  # noqa: TC001 - pydantic reads the annotations when it builds the models
@@ -28,9 +30,6 @@ from orchestrator.job.values import (  # noqa: TC001 - pydantic reads the annota
 
 Backend = Literal["local", "pdsh", "ssh", "slurm"]
 Launcher = Literal["torchrun", "deepspeed", "accelerate"]
-Precision = Literal["fp32", "fp16", "bf16"]
-OffloadDevice = Literal["none", "cpu", "nvme"]
-Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -164,47 +163,6 @@ class TrainSpec(_Section):
         return base_dir if self.workdir is None else base_dir / self.workdir.expanduser()
 
 
-class DeepSpeedSpec(_Section):
-    """DeepSpeed's configuration: a JSON file, fields that fill its `auto` values, or fields alone."""
-
-    config_file: JobPath | None = Field(default=None, description="DeepSpeed configuration, a JSON file.")
-    zero_stage: Literal[0, 1, 2, 3] | None = Field(default=None, description="ZeRO stage.")
-    hpz: Count | Literal["node"] | None = Field(
-        default=None,
-        description="Ranks that share a second partition of the weights (ZeRO++ hpZ); node: those of a host.",
-    )
-    quantized_weights: bool | None = Field(default=None, description="Gather weights in 8 bits (ZeRO++ qwZ).")
-    quantized_gradients: bool | None = Field(
-        default=None, description="Reduce gradients in 4 bits (ZeRO++ qgZ)."
-    )
-    micro_batch_per_gpu: Count | None = Field(
-        default=None, description="Samples of one rank in one forward pass."
-    )
-    global_batch: Count | None = Field(
-        default=None, description="Samples of all ranks in one optimizer step."
-    )
-    gradient_accumulation_steps: Count | None = Field(
-        default=None, description="Forward passes in one optimizer step."
-    )
-    gradient_clipping: float | None = Field(
-        default=None,
-        ge=0,
-        description="Largest norm of the gradient: 0 is no limit, DeepSpeed's own default is 1.",
-    )
-    precision: Precision | None = Field(default=None, description="Arithmetic of forward and backward.")
-    offload_optimizer: OffloadDevice | None = Field(default=None, description="Where optimizer states live.")
-    offload_param: OffloadDevice | None = Field(default=None, description="Where parameters live (stage 3).")
-    offload_optimizer_nvme_path: Script | None = Field(
-        default=None, description="Folder on each host for optimizer states."
-    )
-    offload_param_nvme_path: Script | None = Field(
-        default=None, description="Folder on each host for parameters."
-    )
-    overrides: dict[str, Any] = Field(
-        default_factory=dict, description="Any DeepSpeed keys, merged last and as they are."
-    )
-
-
 class JobSpec(_Section):
     """One training job."""
 
@@ -214,6 +172,8 @@ class JobSpec(_Section):
     cluster: ClusterSpec = Field(description="Where the job runs.")
     train: TrainSpec = Field(description="What runs there.")
     deepspeed: DeepSpeedSpec | None = Field(default=None, description="DeepSpeed's configuration.")
+    model: ModelSpec | None = Field(default=None, description="What is trained, for estimates and auto.")
+    hardware: HardwareSpec | None = Field(default=None, description="What the hosts are made of, for plan.")
     container: ContainerSpec | None = Field(
         default=None, description="The container that the training runs in on every host."
     )
