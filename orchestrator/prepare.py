@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.hosts.topology import TopologyReport
+    from orchestrator.configs.deepspeed_config import Built
     from orchestrator.job import ClusterSpec, LoadedJob
+    from orchestrator.rules import Facts, Finding
     from orchestrator.slurm.allocation import Allocation
 
-_NOT_YET = "slurm-node-"  # begins the name of a host that Slurm has not given yet
+NOT_YET = "slurm-node-"
+"""Begins the name of a host that Slurm has not given yet."""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another when read aloud
 
 
@@ -35,6 +37,8 @@ class Prepared:
         files: what was rendered for the first attempt.
         secrets: values for `secrets.env`, by name.
         warnings: what the user should know and may ignore.
+        findings: what the rules have found, none of it an error.
+        facts: what they were asked about; what is learned later can be added, and the rules asked again.
     """
 
     job: LoadedJob
@@ -42,6 +46,8 @@ class Prepared:
     files: list[RenderedFile]
     secrets: dict[str, str]
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    facts: Facts
 
 
 def new_run_id(name: str) -> str:
@@ -67,9 +73,11 @@ def prepare(
     Raises:
         JobFileError: the job file, the hostfile, a filter or a combination of them is wrong.
     """
-    pool = _pool(job.spec.cluster, allocation.hosts if allocation else ())
-    deepspeed = _deepspeed(job, pool)
-    warnings = _check(job, pool, deepspeed)
+    pool = pool_of(job.spec.cluster, allocation.hosts if allocation else ())
+    built = _deepspeed(job, pool)
+    deepspeed = None if built is None else built.config
+    facts, findings = _check(job, pool, deepspeed)
+    findings = (*findings, *notes_of(built))
     env_file = _env_file(job)
     run_id = run_id or new_run_id(job.spec.name)
     plan = make_plan(
@@ -84,10 +92,12 @@ def prepare(
     )
     if allocation is not None and plan.slurm is not None:
         plan = replace(plan, slurm=replace(plan.slurm, in_allocation=True))
-    return Prepared(job, plan, render(plan), {**env_file, **_secrets(job, environ)}, warnings)
+    warnings = tuple(str(found.problem) for found in findings if found.severity == "warning")
+    passed = {**env_file, **_secrets(job, environ)}
+    return Prepared(job, plan, render(plan), passed, warnings, findings, facts)
 
 
-def _pool(cluster: ClusterSpec, given: Sequence[str]) -> HostPool:
+def pool_of(cluster: ClusterSpec, given: Sequence[str] = ()) -> HostPool:
     """Return the hosts and slots of the run.
 
     Args:
@@ -102,7 +112,7 @@ def _pool(cluster: ClusterSpec, given: Sequence[str]) -> HostPool:
     from orchestrator.slurm.options import filter_allocation, gpu_count, host_request  # noqa: PLC0415
 
     asked = host_request(cluster)
-    names = given or asked.names or [f"{_NOT_YET}{number}" for number in range(1, asked.nodes + 1)]
+    names = given or asked.names or [f"{NOT_YET}{number}" for number in range(1, asked.nodes + 1)]
     slots = tuple(range(gpu_count(cluster.slurm) or asked.slots))
     pool = filter_allocation(
         HostPool(tuple(Host(name, slots) for name in names)), cluster.include, cluster.exclude
@@ -122,37 +132,40 @@ def place(plan: LaunchPlan, job: LoadedJob, given: Sequence[str]) -> LaunchPlan:
     Raises:
         JobFileError: the job does not fit these hosts.
     """
-    pool = _pool(job.spec.cluster, given)
-    deepspeed = _deepspeed(job, pool)
-    report = _topology(pool, deepspeed)
-    errors = [*report.errors, *_launcher_problems(job, pool)]
+    pool = pool_of(job.spec.cluster, given)
+    built = _deepspeed(job, pool)
+    deepspeed = None if built is None else built.config
+    _, findings = _rules(job, pool, deepspeed)
+    errors = [*_errors(findings), *_launcher_problems(job, pool)]
     if errors:
         raise JobFileError(*errors)
     hosts = plan_hosts(pool, simulated=False)
     return replace(plan, hosts=hosts, ds_filter=_slot_filter(pool), deepspeed=deepspeed)
 
 
-def _check(job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None) -> tuple[str, ...]:
-    """Check what only hosts and job file together show; return the warnings."""
-    report = _topology(pool, deepspeed)
-    errors = [*report.errors, *_launcher_problems(job, pool), *_files(job)]
+def _check(
+    job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None
+) -> tuple[Facts, tuple[Finding, ...]]:
+    """Check what only hosts and job file together show; return what is no error, and the facts behind it."""
+    facts, findings = _rules(job, pool, deepspeed)
+    errors = [*_errors(findings), *_launcher_problems(job, pool), *_files(job)]
     if errors:
         raise JobFileError(*errors)
-    return tuple(str(warning) for warning in report.warnings)
+    return facts, findings
 
 
-def _topology(pool: HostPool, deepspeed: dict[str, Any] | None) -> TopologyReport:
-    from orchestrator.hosts import topology  # noqa: PLC0415
+def _rules(
+    job: LoadedJob, pool: HostPool, deepspeed: dict[str, Any] | None
+) -> tuple[Facts, tuple[Finding, ...]]:
+    from orchestrator import rules  # noqa: PLC0415
+    from orchestrator.rules.gather import gather  # noqa: PLC0415
 
-    zero = (deepspeed or {}).get("zero_optimization", {})
-    stage, hpz = zero.get("stage", 0), zero.get("zero_hpz_partition_size", 1)
-    return topology.check_topology(
-        pool,
-        zero_stage=stage if isinstance(stage, int) else 3,  # "auto": the script decides; check the strictest
-        hpz=hpz if isinstance(hpz, int) else 1,
-        quantized_weights=zero.get("zero_quantized_weights") is True,
-        quantized_gradients=zero.get("zero_quantized_gradients") is True,
-    )
+    facts = gather(job, pool, deepspeed)
+    return facts, tuple(rules.check(facts))
+
+
+def _errors(findings: Sequence[Finding]) -> list[Problem]:
+    return [found.problem for found in findings if found.severity == "error"]
 
 
 def _launcher_problems(job: LoadedJob, pool: HostPool) -> list[Problem]:
@@ -175,6 +188,20 @@ def _files(job: LoadedJob) -> list[Problem]:
     problems += _missing("cluster.ssh.config", spec.cluster.ssh.config)
     problems += _missing("cluster.ssh.identity", spec.cluster.ssh.identity)
     return problems + _missing("templates", spec.templates, folder=True)
+
+
+def other_problems(job: LoadedJob, pool: HostPool, environ: Mapping[str, str]) -> list[Problem]:
+    """Return what stands against a start besides hosts, DeepSpeed's configuration and the rules."""
+    problems = [*_launcher_problems(job, pool), *_files(job)]
+    try:
+        _env_file(job)
+    except JobFileError as error:
+        problems += error.problems
+    try:
+        _secrets(job, environ)
+    except JobFileError as error:
+        problems += error.problems
+    return problems
 
 
 def _missing(where: str, path: Path | None, *, folder: bool = False) -> list[Problem]:
@@ -207,12 +234,25 @@ def _slot_filter(pool: HostPool) -> str:
         return ""
 
 
-def _deepspeed(job: LoadedJob, pool: HostPool) -> dict[str, Any] | None:
+def _deepspeed(job: LoadedJob, pool: HostPool) -> Built | None:
     if job.spec.deepspeed is None:
         return None
     from orchestrator.configs import deepspeed_config  # noqa: PLC0415
 
-    return deepspeed_config.build(job.spec.deepspeed, pool, job.base_dir)
+    spec = job.spec
+    return deepspeed_config.build(
+        job.spec.deepspeed, pool, job.base_dir, launcher=spec.train.launcher, model=spec.model
+    )
+
+
+def notes_of(built: Built | None) -> tuple[Finding, ...]:
+    """Return what was changed in DeepSpeed's configuration: values rounded, `auto` filled."""
+    if built is None:
+        return ()
+    from orchestrator.rules import Finding  # noqa: PLC0415
+
+    rounded = (Finding("warning", problem, "size-rounded") for problem in built.rounded)
+    return (*rounded, *(Finding("note", problem, "auto-filled") for problem in built.resolved))
 
 
 def _env_file(job: LoadedJob) -> dict[str, str]:

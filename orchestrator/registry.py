@@ -48,10 +48,10 @@ def all_sweeps(run_root: Path | None = None) -> list[SweepDir]:
 
 
 def _found(marker: str, run_root: Path | None) -> set[Path]:
-    """Return the folders that hold a file of that name, among the links and in `run_root`."""
+    """Return the folders, but hidden ones, that hold a file of that name: links, and those in `run_root`."""
     found = {link.resolve() for link in _linked() if (link / marker).exists()}
     if run_root is not None and run_root.is_dir():
-        found |= {path.parent.resolve() for path in run_root.glob(f"*/{marker}")}
+        found |= {path.parent.resolve() for path in run_root.glob(f"[!.]*/{marker}")}
     return found
 
 

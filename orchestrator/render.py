@@ -243,6 +243,7 @@ def _accelerate_yaml(plan: LaunchPlan, attempt: int) -> str:
         ds_config_path=f"{plan.attempt_dir(attempt)}/rendered/ds_config.json",
         world_size=plan.world_size,
         num_machines=len(plan.hosts),
+        zero3_init=plan.zero3_init,
     )
     return yaml.safe_dump(config, sort_keys=True)
 

@@ -20,9 +20,14 @@ class _Entry(NamedTuple):
 
 
 _COMMANDS = {
+    "init": _Entry("init", "init_command", "Write a job file by question and answer, or from a template."),
     "submit": _Entry("submit", "submit_command", "Start a job and return at once."),
     "render": _Entry("submit", "render_command", "Print exactly the files that submit would write."),
+    "plan": _Entry(
+        "plan", "plan_command", "Show hosts, memory, traffic, times and every mistake, before the queue."
+    ),
     "hosts": _Entry("hosts", "hosts_command", "Show hosts, slots and ranks after filters."),
+    "check": _Entry("check", "check_command", "Look on every host for what would make a job fail."),
     "list": _Entry("runs", "list_command", "List runs."),
     "status": _Entry("runs", "status_command", "Show what a run is doing, or how it ended and why."),
     "logs": _Entry("logs", "logs_command", "Show the logs of hosts and ranks."),

@@ -24,6 +24,7 @@ def build(
     ds_config_path: str,
     world_size: int,
     num_machines: int,
+    zero3_init: bool | None = None,
     main_process_ip: str | None = None,
     main_process_port: int | None = None,
 ) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def build(
         ds_config_path: where the hosts find that file.
         world_size: number of ranks over all hosts.
         num_machines: number of hosts.
+        zero3_init: cut the model up while it is made; default: at stage 3.
         main_process_ip: address of rank 0's host, where it is known.
         main_process_port: port there, where it is known; never 0 (each host would take another one).
 
@@ -57,7 +59,7 @@ def build(
         "deepspeed_config": {
             "deepspeed_config_file": ds_config_path,
             "deepspeed_multinode_launcher": "standard",
-            "zero3_init_flag": zero.get("stage") == 3,
+            "zero3_init_flag": zero.get("stage") == 3 if zero3_init is None else zero3_init,
         },
         "num_machines": num_machines,
         "num_processes": world_size,

@@ -1,9 +1,8 @@
-"""Ranks on hosts, and whether ZeRO++ fits them.
+"""Ranks on hosts, and the hpZ groups they form.
 
-Ranks are numbered host by host in the order of the pool, so a host's ranks are consecutive. DeepSpeed
-builds hpZ groups (`zero_hpz_partition_size`) from consecutive ranks without looking at hosts, and takes the
-devices of one host for its node size in quantized gradients (qgZ): neither warns when that goes wrong.
-Per-rank data is never built: a run of 100,000 ranks costs what its hosts cost.
+Ranks are numbered host by host in the order of the pool, so a host's ranks are consecutive. Whether ZeRO++
+fits them is for `orchestrator.rules` to say. Per-rank data is never built: a run of 100,000 ranks costs what
+its hosts cost.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.hosts import HostPool
-
-_HPZ = "deepspeed.hpz"
-_QGZ = "deepspeed.quantized_gradients"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +47,6 @@ class RankMap:
             raise IndexError(f"rank {rank} of {self.world_size}")
         index = bisect_right(self.first_ranks, rank) - 1
         return index, rank - self.first_ranks[index]
-
-
-@dataclass(frozen=True, slots=True)
-class TopologyReport:
-    """What is wrong with a topology (nothing may start), and what is only pointless."""
-
-    errors: tuple[Problem, ...] = ()
-    warnings: tuple[Problem, ...] = ()
 
 
 def rank_map(pool: HostPool) -> RankMap:
@@ -91,96 +79,17 @@ def resolve_hpz(hpz: Literal["node"] | int, pool: HostPool) -> int:
     """
     if hpz != "node":
         return hpz
-    uneven = _uneven(pool)
+    uneven = uneven_hosts(pool)
     if uneven:
         fix = "give a number, or the same number of slots on every host (cluster.slots)"
-        raise JobFileError(Problem(f"no single node size: {uneven}", _HPZ, "node", fix))
+        raise JobFileError(Problem(f"no single node size: {uneven}", "deepspeed.hpz", "node", fix))
     return len(pool.hosts[0].slots)
 
 
-def check_topology(
-    pool: HostPool,
-    *,
-    zero_stage: int,
-    hpz: int = 1,
-    quantized_weights: bool = False,
-    quantized_gradients: bool = False,
-) -> TopologyReport:
-    """Check that ZeRO++ does on these hosts what it is meant to do.
-
-    Args:
-        pool: the hosts and slots of the run.
-        zero_stage: 0 to 3.
-        hpz: ranks in an hpZ group; 0 and 1 mean off, as in DeepSpeed.
-        quantized_weights: whether qwZ is on.
-        quantized_gradients: whether qgZ is on.
-
-    Returns:
-        Errors for what DeepSpeed would assert in every rank, or do wrong without a word; warnings for
-        settings that do nothing.
-    """
-    wanted = {_HPZ: hpz > 1, "deepspeed.quantized_weights": quantized_weights, _QGZ: quantized_gradients}
-    active = [where for where, on in wanted.items() if on]
-    if zero_stage < 3:
-        return TopologyReport(warnings=tuple(_no_op(where, zero_stage) for where in active))
-    errors: list[Problem] = []
-    if hpz > 1:
-        errors += _check_hpz(pool, hpz)
-    uneven = _uneven(pool)
-    if uneven and (hpz > 1 or quantized_gradients):
-        where = _HPZ if hpz > 1 else _QGZ
-        fix = "use the same number of slots on every host (cluster.slots), or turn it off"
-        errors.append(
-            Problem(f"ZeRO++ needs the same number of slots everywhere: {uneven}", where, None, fix)
-        )
-    warnings = [_alone(where) for where in active if where in (_HPZ, _QGZ)] if len(pool.hosts) == 1 else []
-    return TopologyReport(tuple(errors), tuple(warnings))
-
-
-def _check_hpz(pool: HostPool, hpz: int) -> list[Problem]:
-    ranks = rank_map(pool)
-    if hpz > ranks.world_size:
-        what = f"an hpZ group is larger than the whole run of {ranks.world_size} ranks"
-        return [Problem(what, _HPZ, str(hpz), "write hpz: node")]
-    problems = []
-    if ranks.world_size % hpz:
-        what = f"{ranks.world_size} ranks do not divide into hpZ groups of this size"
-        problems.append(Problem(what, _HPZ, str(hpz), "choose a divisor of the slots of each host"))
-    straddling = _first_straddling(pool, ranks, hpz)
-    if straddling:
-        problems.append(straddling)
-    return problems
-
-
-def _first_straddling(pool: HostPool, ranks: RankMap, hpz: int) -> Problem | None:
-    """Describe the first group that has ranks on two hosts; only where a host begins can that be."""
-    inside = next((first for first in ranks.first_ranks if first % hpz), None)
-    if inside is None:
-        return None
-    group = range(inside - inside % hpz, min(inside - inside % hpz + hpz, ranks.world_size))
-    low, high = ranks.locate(group[0])[0], ranks.locate(group[-1])[0]
-    names = ", ".join(host.name for host in pool.hosts[low : high + 1][:4])
-    what = f"the hpZ group of ranks {group[0]} to {group[-1]} lies on {high - low + 1} hosts ({names})"
-    fix = "choose a divisor of the slots of each host, such as hpz: node"
-    return Problem(what, _HPZ, str(hpz), fix)
-
-
-def _uneven(pool: HostPool) -> str:
+def uneven_hosts(pool: HostPool) -> str:
     """Name two hosts that differ in their number of slots; "" when all are alike."""
     first = pool.hosts[0]
     other = next((host for host in pool.hosts if len(host.slots) != len(first.slots)), None)
     if other is None:
         return ""
     return f"{first.name} has {len(first.slots)} and {other.name} has {len(other.slots)}"
-
-
-def _no_op(where: str, zero_stage: int) -> Problem:
-    return Problem(
-        f"does nothing below ZeRO stage 3 (stage is {zero_stage})", where, None, "set zero_stage: 3"
-    )
-
-
-def _alone(where: str) -> Problem:
-    return Problem(
-        "gains nothing on a single host: it saves traffic between hosts", where, None, "turn it off"
-    )

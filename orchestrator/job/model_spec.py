@@ -83,6 +83,11 @@ class HardwareSpec(Section):
     gpu_link: Bandwidth | None = Field(
         default=None, description="From one GPU to the others of its host, one direction, such as 300GB/s."
     )
+    nvlink_domain: Count | None = Field(
+        default=None,
+        description="Neighbouring hosts whose GPUs one NVLink network joins, such as 18 of a GB200 NVL72: an "
+        "hpZ group may lie on several of them; default: each host for itself.",
+    )
     host_link: Bandwidth | None = Field(
         default=None, description="From one GPU to its host's memory, one direction (offload)."
     )

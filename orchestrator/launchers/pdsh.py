@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.launchers.base import LastWords, OnExit, end_process, read_lines
 from orchestrator.launchers.openssh import OpenSsh
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.rundir import AttemptDir
@@ -49,16 +50,28 @@ def parse_line(line: str) -> Line:
     return Line("", line)
 
 
+def labels(aliases: Iterable[str]) -> dict[str, str]:
+    """Return what pdsh calls hosts in its output -> their aliases.
+
+    Where no two names have different domains pdsh leaves the domain out: node1.cluster becomes node1.
+    """
+    aliases = list(aliases)
+    short = {alias: alias.partition(".")[0] for alias in aliases}
+    once = {label for label, count in Counter(short.values()).items() if count == 1}
+    return {label: alias for alias, label in short.items() if label in once} | {a: a for a in aliases}
+
+
 class PdshLauncher:
     """Starts every host's agent with one pdsh, which stays until the last agent has ended."""
 
     def __init__(self, plan: LaunchPlan, attempt: AttemptDir, on_exit: OnExit) -> None:
         self._attempt = attempt
         self._on_exit = on_exit
-        self._known = {host.alias for host in plan.hosts}
+        self._known = labels(host.alias for host in plan.hosts)
         self._words = LastWords(attempt)
         self._processes: list[asyncio.subprocess.Process] = []
         self._watchers: list[asyncio.Task[None]] = []
+        self._count = len(plan.hosts)
         self._rounds = 0
         self._ssh = OpenSsh(plan, attempt)
 
@@ -69,7 +82,7 @@ class PdshLauncher:
     async def start(self, hosts: Sequence[PlannedHost]) -> None:
         """Start one pdsh for these hosts."""
         self._rounds += 1
-        name = "hosts.txt" if len(hosts) == len(self._known) else f"hosts.{self._rounds}.txt"
+        name = "hosts.txt" if len(hosts) == self._count else f"hosts.{self._rounds}.txt"
         if name != "hosts.txt":
             (self._attempt.rendered / name).write_text("".join(f"{host.alias}\n" for host in hosts))
         try:
@@ -93,7 +106,7 @@ class PdshLauncher:
     async def _watch(self, process: asyncio.subprocess.Process, waiting: set[str]) -> None:
         def take(text: str) -> None:
             line = parse_line(text)
-            alias = line.alias if line.alias in self._known else ""
+            alias = self._known.get(line.alias, "")
             whose = alias if line.code is None else _EXITS
             self._words.add(whose, line.text if alias else text)
             if alias in waiting and line.code is not None:

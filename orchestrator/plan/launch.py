@@ -77,6 +77,7 @@ class LaunchPlan:
         max_restarts: how often the run may be started again for what the script has no fault in.
         resume: when ranks are told of a checkpoint: after a restart, always, never.
         resume_args: arguments that are added for them then.
+        zero3_init: whether Accelerate cuts the model up while it is made; None: at stage 3.
         resume_tag: the last complete tag in checkpoint_dir, in the plan of an attempt that resumes.
     """
 
@@ -119,6 +120,7 @@ class LaunchPlan:
     resume_tag: str | None
     slurm: SlurmPlan | None
     container: ContainerPlan | None
+    zero3_init: bool | None = None
 
     @property
     def world_size(self) -> int:

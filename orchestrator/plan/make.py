@@ -49,6 +49,7 @@ def make_plan(
         created=created,
         ds_filter=ds_filter,
         deepspeed=deepspeed,
+        zero3_init=None if job.spec.deepspeed is None else job.spec.deepspeed.zero3_init,
         hosts=plan_hosts(pool, simulated=job.spec.cluster.backend == "local"),
         secrets=secrets,
         supervisor_python=sys.executable,

@@ -16,7 +16,7 @@ POOL = HostPool((Host("a", (0, 1)), Host("b", (0, 1))))
 
 
 def made(**fields):
-    return build(DeepSpeedSpec.model_validate(fields), POOL, Path("/nowhere"))
+    return build(DeepSpeedSpec.model_validate(fields), POOL, Path("/nowhere")).config
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,25 @@ import pytest
 from orchestrator.configs.deepspeed_config import build
 from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
-from orchestrator.job import DeepSpeedSpec
+from orchestrator.job import DeepSpeedSpec, ModelSpec
 
 POOL = HostPool((Host("a", (0, 1)), Host("b", (0, 1))))
 
 
-def made(file=None, *, tmp_path=None, **fields):
+def built(file=None, *, tmp_path=None, launcher="torchrun", model=None, **fields):
     """Return what `build` makes of fields, and of a file when its content is given."""
     if file is not None:
         (tmp_path / "ds.json").write_text(
             file if isinstance(file, str) else json.dumps(file), encoding="utf-8"
         )
         fields["config_file"] = Path("ds.json")
-    return build(DeepSpeedSpec.model_validate(fields), POOL, tmp_path or Path("/nowhere"))
+    about = None if model is None else ModelSpec.model_validate(model)
+    spec = DeepSpeedSpec.model_validate(fields)
+    return build(spec, POOL, tmp_path or Path("/nowhere"), launcher=launcher, model=about)
+
+
+def made(file=None, **fields):
+    return built(file, **fields).config
 
 
 def problems(*args, **fields):
@@ -88,6 +94,7 @@ def test_fields_fill_what_the_file_calls_auto_and_the_rest_stays(tmp_path):
         micro_batch_per_gpu=3,
         precision="bf16",
         offload_param="none",
+        auto="script",
     )
     assert config == {
         "train_batch_size": 24,
@@ -249,4 +256,4 @@ def test_sizes_become_whole_numbers():
     ],
 )
 def test_what_the_script_must_fill_stays(tmp_path, file):
-    assert made(file, tmp_path=tmp_path) == file
+    assert made(file, tmp_path=tmp_path, auto="script") == file

@@ -25,6 +25,9 @@ def test_templates_and_types_are_in_the_wheel(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     templates = {f"orchestrator/job_templates/{path.name}" for path in (ROOT / "job_templates").iterdir()}
     assert templates <= names
+    starts = ROOT / "examples" / "templates"
+    files = [path.relative_to(starts) for path in starts.rglob("*") if path.is_file()]
+    assert {f"orchestrator/init/templates/{path}" for path in files} <= names
     assert {"orchestrator/py.typed", "orchestrator/agent/rank.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "examples/"))]
 

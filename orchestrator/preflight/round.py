@@ -1,0 +1,200 @@
+"""One visit to every host in progress: start, wait, let go, and put together what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import Problem, SubmitError
+from orchestrator.launchers import make_launcher
+from orchestrator.launchers.base import NO_BUNDLE
+from orchestrator.preflight.meeting import Meeting
+from orchestrator.preflight.package import check_zip
+from orchestrator.preflight.probes.answers import PREFIX
+from orchestrator.preflight.values import HostAnswer
+from orchestrator.preflight.words import split_log, told_by
+from orchestrator.rundir import write_json
+from orchestrator.supervisor.control import agent_config
+from orchestrator.supervisor.pushing import Pusher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.plan import LaunchPlan, PlannedHost
+    from orchestrator.preflight.values import Visit
+    from orchestrator.rundir import RunDir
+
+_SLACK = 3.0  # seconds that a host has to tell what did not answer, before we stop listening
+_CLOSE_SECONDS = 4.0
+_SEEN_SECONDS = 3.0
+_UNSEEN = (
+    "it does not see the run directory; choose a run_root that it sees, or set cluster.shared_disk: auto"
+)
+
+
+@dataclass(frozen=True)
+class Visited:
+    """What a visit brought: answers by host name, and what hosts were to one another.
+
+    Attributes:
+        answers: of every host.
+        meeting: what was found out over the control channel; None where nobody was asked to meet.
+        seen: hosts whose word in the run directory was found here, and those to which it was sent.
+    """
+
+    answers: dict[str, HostAnswer]
+    meeting: Meeting | None
+    seen: frozenset[str]
+
+
+def _is_word(line: str) -> bool:
+    """Tell whether a host says that it has left its word in the run directory, or has one of its own."""
+    return line.startswith(f'{PREFIX}{{"probe":"shared","data"')
+
+
+class Round:
+    """One visit in progress."""
+
+    def __init__(self, plan: LaunchPlan, run_dir: RunDir, asked: Visit) -> None:
+        self._plan = plan
+        self._run_dir = run_dir
+        self._asked = asked
+        self._dir = run_dir.attempt(1)
+        self._token = secrets.token_hex(32)
+        self._meeting = Meeting(plan, self._token)
+        self._launcher = make_launcher(plan, self._dir, self._on_exit)
+        self._pusher = Pusher(plan, run_dir, self._dir, self._launcher, self._on_push_failed)
+        self._open = {host.alias: host.name for host in plan.hosts}
+        self._codes: dict[str, tuple[int, str, float]] = {}
+        self._pushed: set[str] = set()
+        self._changed = asyncio.Event()
+        self._began = time.monotonic()
+
+    async def run(self) -> Visited:
+        """Start everything, wait for the answers, close everything."""
+        task = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: task and task.cancel())
+        try:
+            await self._start()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_over(), self._asked.seconds)
+        finally:
+            await self._close()
+        answers = self._answers()
+        return Visited(answers, self._meeting if self._asked.meet else None, await self._seen(answers))
+
+    async def _start(self) -> None:
+        port = await self._listen()
+        self._write(port)
+        await self._launcher.open(port)
+        await self._pusher.start(list(self._plan.hosts))
+
+    async def _listen(self) -> int:
+        wanted = self._plan.control_port
+        try:
+            return await self._meeting.server.open(wanted, local=self._plan.backend == "local")
+        except OSError as error:
+            fix = "leave it out, or end what listens there (another run of yours?)"
+            problem = Problem(f"cannot listen: {error.strerror}", "cluster.control_port", str(wanted), fix)
+            raise SubmitError(problem) from error
+
+    def _write(self, port: int) -> None:
+        """Put the probes in the agent's place, and write what is asked of the hosts."""
+        self._dir.agent_file.write_bytes(check_zip())
+        for name, data in self._asked.files.items():
+            (self._dir.rendered / name).write_bytes(data)
+        (self._run_dir.path / "check.token").write_text(self._token[:16])
+        (self._run_dir.path / "seen").mkdir()
+        config = agent_config(self._plan, self._dir, port, self._token, "")
+        write_json(self._dir.control_file, config | {"check": self._request()}, 0o600)
+
+    def _request(self) -> dict[str, Any]:
+        asked = self._asked
+        return {
+            "probes": list(asked.probes),
+            "programs": dict(asked.programs),
+            "folders": dict(asked.folders),
+            "nvme": list(asked.nvme),
+            "meet": asked.meet,
+            "seconds": max(1.0, asked.seconds - _SLACK),
+            "probe_seconds": min(asked.probe_seconds, max(1.0, asked.seconds - _SLACK)),
+        }
+
+    def _on_exit(self, alias: str, code: int, words: str) -> None:
+        host = next(host for host in self._plan.hosts if host.alias == alias)
+        if code == NO_BUNDLE and self._pusher.wants(host):
+            self._pushed.add(alias)
+            return
+        self._end(alias, code, _UNSEEN if code == NO_BUNDLE else words)
+
+    def _on_push_failed(self, alias: str, why: str) -> None:
+        self._end(alias, 255, why)
+
+    def _end(self, alias: str, code: int, words: str) -> None:
+        if self._open.pop(alias, None) is None:
+            return
+        self._codes[alias] = (code, words, time.monotonic() - self._began)
+        self._meeting.gone(next(host.name for host in self._plan.hosts if host.alias == alias))
+        self._changed.set()
+
+    async def _all_over(self) -> None:
+        while self._open:
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _close(self) -> None:
+        """Let every host go, give each a moment to clear up, and end what does not."""
+        self._meeting.dismiss()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_over(), _CLOSE_SECONDS if self._meeting.met else 0)
+        late = frozenset(self._open)
+        await self._pusher.close()
+        await self._launcher.close()
+        await self._meeting.server.close()
+        for alias in late:  # what the launcher told while it was ended is no answer
+            self._codes.pop(alias, None)
+
+    def _answers(self) -> dict[str, HostAnswer]:
+        log = self._dir.launcher_log.read_text(encoding="utf-8", errors="replace")
+        lines = split_log(log, {host.alias for host in self._plan.hosts})
+        return {host.name: self._answer(host, lines.get(host.alias, [])) for host in self._plan.hosts}
+
+    def _answer(self, host: PlannedHost, lines: list[str]) -> HostAnswer:
+        code, words, seconds = self._codes.get(host.alias, (None, "", time.monotonic() - self._began))
+        said = told_by(lines) or words if code else ""
+        if code is None:
+            said = told_by(lines) or f"no answer in {self._asked.seconds:g} s"
+        pushed = host.alias in self._pushed or self._plan.shared_disk is False
+        return HostAnswer(host.name, code, lines, said, round(seconds, 3), pushed)
+
+    async def _seen(self, answers: Mapping[str, HostAnswer]) -> frozenset[str]:
+        """Return the hosts whose word has come; a file server may be some seconds behind.
+
+        Each name is looked up only once its host has ended: a client of NFS remembers that a name was not
+        there, and what a folder held (nfs(5), "Directory entry caching").
+        """
+        if "shared" not in self._asked.probes:
+            return frozenset()
+        told = {name for name, answer in answers.items() if any(map(_is_word, answer.stdout))}
+        waiting = {host for host in self._plan.hosts if host.name in told}
+        expected = len(waiting)
+        deadline = time.monotonic() + _SEEN_SECONDS
+        seen: set[str] = set()
+        while True:
+            seen |= {host.name for host in waiting if self._has_word(host)}
+            if len(seen) == expected or time.monotonic() > deadline:
+                return frozenset(seen)
+            await asyncio.sleep(0.2)
+
+    def _has_word(self, host: PlannedHost) -> bool:
+        pushed = host.alias in self._pushed or self._plan.shared_disk is False
+        with contextlib.suppress(OSError):
+            word = (self._run_dir.path / "seen" / host.file_name).read_text(errors="replace")
+            return word == self._token[:16][::-1]
+        return pushed  # it has a run directory of its own, and writes nothing into ours

@@ -1,0 +1,202 @@
+"""What a rule looks at, what it finds, and what makes a function a rule."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from orchestrator.errors import Problem
+    from orchestrator.hosts import HostPool
+    from orchestrator.job import JobSpec
+
+Severity = Literal["error", "warning", "note"]
+ZERO = "zero_optimization"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule has found.
+
+    Attributes:
+        severity: an error stops the job; a warning is shown by submit and plan; a note, which says what the
+            script has to do and nothing of what is wrong, by plan alone.
+        problem: what, where, the value and the fix.
+        rule: id of the rule; it stays the same between versions.
+    """
+
+    severity: Severity
+    problem: Problem
+    rule: str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One of ZeRO++'s: its name, its field of the job file, its key in `zero_optimization`."""
+
+    name: str
+    field: str
+    key: str
+
+    @property
+    def path(self) -> tuple[str, str]:
+        """Return the path of the key in DeepSpeed's configuration."""
+        return ZERO, self.key
+
+
+HPZ = Feature("hpZ", "hpz", "zero_hpz_partition_size")
+QWZ = Feature("qwZ", "quantized_weights", "zero_quantized_weights")
+QGZ = Feature("qgZ", "quantized_gradients", "zero_quantized_gradients")
+FROZEN = Feature(
+    "quantization of frozen weights", "quantized_nontrainable_weights", "zero_quantized_nontrainable_weights"
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a rule may look at; None or "" where it is not known.
+
+    Attributes:
+        spec: the job file.
+        pool: the hosts and slots of the run, after the filters.
+        config: DeepSpeed's configuration as it will be written; empty when the job has none.
+        device: what the ranks compute on: cuda, cpu or another of DeepSpeed's accelerators.
+        compute_capability: of the GPUs, such as 8.0 for A100.
+        deepspeed: version of DeepSpeed that the ranks import.
+        gpu_memory_needed: estimate for one GPU, in bytes.
+        gpu_memory: memory of one GPU, in bytes.
+        gpus_per_host: GPUs that each host has, used or not.
+        unfiltered_world: ranks there would be without include and exclude.
+        tensors: elements of each weight of the model that has two dimensions or more.
+        pretrained_in: arithmetic the model was pretrained in: fp32, fp16 or bf16.
+        fp16_on_cpu: whether the hosts' CPUs compute in fp16 (AVX512-FP16).
+        script: text of the training script.
+    """
+
+    spec: JobSpec
+    pool: HostPool
+    config: Mapping[str, Any]
+    device: str = ""
+    compute_capability: float | None = None
+    deepspeed: str | None = None
+    gpu_memory_needed: int | None = None
+    gpu_memory: int | None = None
+    gpus_per_host: int | None = None
+    unfiltered_world: int | None = None
+    tensors: tuple[int, ...] | None = None
+    pretrained_in: str | None = None
+    fp16_on_cpu: bool | None = None
+    script: str | None = None
+
+    def get(self, *path: str) -> Any:
+        """Return a value of DeepSpeed's configuration; None where there is none, and for `auto`."""
+        value: Any = self.config
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return None if value == "auto" else value
+
+    def where(self, field: str, *path: str) -> str:
+        """Return the key of the job file that decides on a setting.
+
+        Args:
+            field: its field in the section `deepspeed`, "" where it has none.
+            path: its keys in DeepSpeed's configuration.
+        """
+        section = self.spec.deepspeed
+        if section is None:
+            return "deepspeed"
+        value: Any = section.overrides
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if path and value is not None:
+            return ".".join(("deepspeed.overrides", *path))
+        if section.config_file is not None and (not field or getattr(section, field) is None):
+            return "deepspeed.config_file"
+        return f"deepspeed.{field}" if field else "deepspeed"
+
+    def where_feature(self, feature: Feature) -> str:
+        """Return the key of the job file that turns a feature of ZeRO++ on."""
+        return self.where(feature.field, *feature.path)
+
+    @property
+    def stage(self) -> int | None:
+        """Return the ZeRO stage; None where the script decides on it."""
+        section = self.config.get(ZERO, {})
+        value = section.get("stage", 0) if isinstance(section, dict) else None
+        return value if isinstance(value, int) else None
+
+    @property
+    def maybe_stage_3(self) -> bool:
+        """Return whether the stage is 3, or may be."""
+        return self.stage in (3, None)
+
+    @property
+    def hpz(self) -> int:
+        """Return the ranks of an hpZ group; 1 where hpZ is off."""
+        value = self.get(*HPZ.path)
+        return value if isinstance(value, int) and value > 1 else 1
+
+    def on(self, feature: Feature) -> bool:
+        """Return whether a feature of ZeRO++ is switched on, whatever the stage."""
+        return self.hpz > 1 if feature is HPZ else self.get(*feature.path) is True
+
+    def active(self, *features: Feature) -> list[Feature]:
+        """Return those of the features that are switched on at a stage that can be 3."""
+        return [feature for feature in features if self.maybe_stage_3 and self.on(feature)]
+
+    @property
+    def precision(self) -> str | None:
+        """Return fp16, bf16 or fp32; None where the script may still choose."""
+        if self.get("fp16", "enabled") is True:
+            return "fp16"
+        if any(self.get(name, "enabled") is True for name in ("bf16", "bfloat16")):
+            return "bf16"
+        said = self.spec.deepspeed.precision if self.spec.deepspeed else None
+        return "fp32" if said == "fp32" else None
+
+    @property
+    def optimizer(self) -> str | None:
+        """Return the type of DeepSpeed's own optimizer, in lower case; None where the script brings one."""
+        kind = self.get("optimizer", "type")
+        return kind.lower() if isinstance(kind, str) else None
+
+    def offloads(self, section: str) -> bool:
+        """Return whether `offload_optimizer` or `offload_param` moves anything."""
+        return self.get(ZERO, section, "device") in ("cpu", "nvme")
+
+    @cached_property
+    def prepared_by_accelerate(self) -> bool:
+        """Return whether the script hands its model to Accelerate's `Accelerator.prepare`, for all we know.
+
+        Scripts that call `deepspeed.initialize` may be started by `accelerate launch` too; the Trainer of
+        Transformers deals with optimizer and scheduler itself (`deepspeed_optim_sched`).
+        """
+        mine = self.script is None or re.search(r"\bAccelerator\s*\(", self.script) is not None
+        return self.spec.train.launcher == "accelerate" and mine
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: called with facts, it yields what it finds in them."""
+
+    id: str
+    severity: Severity
+    check: Callable[[Facts], Iterator[Problem]]
+
+    @property
+    def summary(self) -> str:
+        """Return the first line of the rule's docstring."""
+        return (self.check.__doc__ or "").partition("\n")[0]
+
+    def __call__(self, facts: Facts) -> Iterator[Finding]:
+        """Yield what the rule finds."""
+        return (Finding(self.severity, problem, self.id) for problem in self.check(facts))
+
+
+def rule(name: str, severity: Severity) -> Callable[[Callable[[Facts], Iterator[Problem]]], Rule]:
+    """Make a rule of a function that yields problems; its docstring gives the source."""
+    return lambda check: Rule(name, severity, check)

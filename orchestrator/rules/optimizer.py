@@ -1,0 +1,74 @@
+"""Rules about DeepSpeed's own optimizer and scheduler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import Problem
+from orchestrator.rules.facts import ZERO, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.rules.facts import Facts
+
+_SUPPORTED = ("adam", "adamw", "adagrad", "lion", "muon")  # DeepSpeed 0.19.8, ZERO_SUPPORTED_OPTIMIZERS
+_WARMUP = ("WarmupLR", "WarmupDecayLR")
+
+
+@rule("untested-optimizer", "error")
+def untested_optimizer(facts: Facts) -> Iterator[Problem]:
+    """ZeRO refuses optimizers that it has not been tested with, unless it is told.
+
+    Source: `runtime/zero/utils.py`, `ZERO_SUPPORTED_OPTIMIZERS`; `runtime/engine.py` asserts
+    zero_allow_untested_optimizer.
+    """
+    named, allowed = facts.optimizer, facts.get("zero_allow_untested_optimizer") is True
+    if facts.stage != 0 and named is not None and named not in _SUPPORTED and not allowed:
+        what = "ZeRO was not tested with this optimizer and refuses it"
+        fix = "use AdamW, Adagrad, Lion or Muon, or add overrides: {zero_allow_untested_optimizer: true}"
+        yield Problem(what, _where_optimizer(facts, "type"), facts.get("optimizer", "type"), fix)
+
+
+@rule("muon-reduce-scatter", "error")
+def muon_reduce_scatter(facts: Facts) -> Iterator[Problem]:
+    """Muon needs reduce_scatter off at ZeRO stage 3.
+
+    Source: `runtime/zero/stage3.py`: "Muon and reduce scatter cannot be used together"; it is on by default.
+    """
+    if facts.stage == 3 and facts.optimizer == "muon" and facts.get(ZERO, "reduce_scatter") is not False:
+        what = "Muon does not go with reduce_scatter at ZeRO stage 3, which is on by default"
+        yield Problem(what, _where_optimizer(facts, "type"), "Muon", "set reduce_scatter: false")
+
+
+@rule("optimizer-max-grad-norm", "error")
+def optimizer_max_grad_norm(facts: Facts) -> Iterator[Problem]:
+    """max_grad_norm is no parameter of an optimizer.
+
+    Source: `runtime/engine.py`, `_configure_basic_optimizer`, raises ValueError.
+    """
+    params = facts.get("optimizer", "params")
+    if isinstance(params, dict) and "max_grad_norm" in params:
+        where = f"{_where_optimizer(facts, 'params')}.max_grad_norm"
+        value = str(params["max_grad_norm"])
+        yield Problem("is no parameter of an optimizer", where, value, "use deepspeed.gradient_clipping")
+
+
+@rule("scheduler-warmup", "error")
+def scheduler_warmup(facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed's warm-up schedulers want one step or more.
+
+    Source: `runtime/lr_schedules.py` of 0.19.8, `WarmupLR.__init__`, raises ValueError.
+    """
+    steps = facts.get("scheduler", "params", "warmup_num_steps")
+    number = isinstance(steps, int | float) and not isinstance(steps, bool)
+    if facts.get("scheduler", "type") in _WARMUP and number and (steps <= 0 or not isinstance(steps, int)):
+        what = "DeepSpeed wants a whole number of warm-up steps, 1 or more"
+        where = facts.where("scheduler", "scheduler", "params", "warmup_num_steps")
+        where += ".params.warmup_num_steps" if where == "deepspeed.scheduler" else ""
+        yield Problem(what, where, str(steps), "write 1 for none")
+
+
+def _where_optimizer(facts: Facts, key: str) -> str:
+    where = facts.where("optimizer", "optimizer", key)
+    return f"{where}.{key}" if where == "deepspeed.optimizer" else where

@@ -1,0 +1,70 @@
+"""Rules about the version of DeepSpeed that the ranks import."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.errors import Problem
+from orchestrator.rules.facts import FROZEN, HPZ, QGZ, QWZ, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orchestrator.rules.facts import Facts
+
+_WANTED = "0.19.8"
+
+
+class _Fixed(NamedTuple):
+    """A bug: the version that fixed it, whom it concerns, and what it does."""
+
+    version: str
+    concerns: Callable[[Facts], bool]
+    what: str
+
+
+_FIXED = (
+    _Fixed("0.13.2", lambda f: bool(f.active(QGZ)), "qgZ mixes sizes on odd numbers of hosts (#5054)"),
+    _Fixed("0.13.5", lambda f: bool(f.active(HPZ)), "hpZ has a race that ruins the loss (#5059)"),
+    _Fixed("0.18.3", lambda f: bool(f.active(HPZ)), "hpZ trains on stale weights after a resume (#7606)"),
+    _Fixed(
+        "0.19.5",
+        lambda f: bool(f.active(HPZ)) and f.pool.world_size >= 2048,
+        "hpZ raises an IndexError in large runs (#6659)",
+    ),
+    _Fixed(
+        "0.19.6",
+        lambda f: bool(f.active(QWZ)) and f.precision == "bf16",
+        "qwZ crashes with bf16 (#7775)",
+    ),
+    _Fixed(
+        "0.19.8",
+        lambda f: f.stage == 3 and f.device == "cpu",
+        "ZeRO-3 on CPUs gathers weights that have not arrived (#8539)",
+    ),
+)
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: 0.19.8 of `0.19.8+cu124`, to be compared."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+@rule("old-deepspeed", "warning")
+def old_deepspeed(facts: Facts) -> Iterator[Problem]:
+    """ZeRO++ wants DeepSpeed 0.19.8: what is older has bugs that cost a run.
+
+    Source: DeepSpeed #5056, #5216, #7707, #8210, #8215, #8539, by the version that has the fix.
+    """
+    if facts.deepspeed is None or version_numbers(facts.deepspeed) >= version_numbers(_WANTED):
+        return
+    here = version_numbers(facts.deepspeed)
+    bugs = [bug.what for bug in _FIXED if here < version_numbers(bug.version) and bug.concerns(facts)]
+    if bugs or facts.active(HPZ, QWZ, QGZ, FROZEN):
+        what = (
+            f"in DeepSpeed {facts.deepspeed} {'; '.join(bugs)}" if bugs else "ZeRO++ wants a newer DeepSpeed"
+        )
+        where = "train.python" if facts.spec.train.python else "deepspeed"
+        yield Problem(what, where, facts.deepspeed, f"install deepspeed {_WANTED} or newer")

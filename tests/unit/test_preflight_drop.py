@@ -1,0 +1,61 @@
+"""Leaving bad hosts out: the filter, and the job file's text with it."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from orchestrator.errors import FilterError
+from orchestrator.job import ClusterSpec
+from orchestrator.preflight.drop import filter_without, with_value
+
+
+def cluster(**keys: str) -> ClusterSpec:
+    return ClusterSpec.model_validate({"backend": "ssh", **keys})
+
+
+def test_bad_hosts_join_those_left_out_already():
+    assert filter_without(cluster(), ["b", "c"]) == ("exclude", "b@c")
+    assert filter_without(cluster(exclude="a@b:0,1"), ["b"]) == ("exclude", "a@b")
+    assert filter_without(cluster(exclude="a:0"), ["b"]) == ("exclude", "a:0@b")
+
+
+def test_bad_hosts_are_taken_out_of_those_included():
+    assert filter_without(cluster(include="a:0,1@b@c"), ["b"]) == ("include", "a:0,1@c")
+    with pytest.raises(FilterError, match="no host would be left"):
+        filter_without(cluster(include="b"), ["b"])
+
+
+def test_names_that_filters_cannot_say():
+    with pytest.raises(FilterError, match="take it out of the hostfile"):
+        filter_without(cluster(), ["fd00::1"])
+
+
+TEXTS = {
+    "block": "# mine\ncluster:\n  backend: ssh  # why\n  hostfile: hosts\ntrain:\n  script: t.py\n",
+    "with an old one": "cluster:\n  backend: ssh\n  exclude: a   # broken\n  hostfile: hosts\n",
+    "an empty old one": "cluster:\n  exclude:\n  backend: ssh\n",
+    "flow": "cluster: {backend: ssh, hostfile: hosts}  # all of it\ntrain: {script: t.py}\n",
+    "nested": "cluster:\n  backend: ssh\n  ssh:\n    port: 22\ntrain: {}\n",
+    "without a last newline": "cluster:\n    backend: ssh",
+    "quoted": 'cluster:\n  "backend": "ssh"\n  "exclude": "x"\n',
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_text_keeps_all_but_the_filter(name):
+    before = TEXTS[name]
+    after = with_value(before, "exclude", 'b@c:0,1"')
+    assert after is not None
+    data = yaml.safe_load(before)
+    data["cluster"]["exclude"] = 'b@c:0,1"'
+    assert yaml.safe_load(after) == data
+    for line in before.splitlines():
+        comment = line.partition("#")[2]
+        assert comment in after
+
+
+def test_text_that_cannot_be_edited_in_place_is_left_alone():
+    assert with_value("train: {}\n", "exclude", "a") is None
+    assert with_value("cluster: {}\n", "exclude", "a") is None
+    assert with_value("cluster:\n  ssh:\n    port: 22\n", "exclude", "a") is None
