@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NOT_YET = "slurm-node-"
 """Begins the name of a host that Slurm has not given yet."""
+_DS_OPTION = re.compile("--?(deepspeed|deepspeed[-_]config|ds[-_]config)([-_]file)?")
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another when read aloud
 
 
@@ -182,12 +183,25 @@ def _files(job: LoadedJob) -> list[Problem]:
     if spec.train.snapshot or spec.cluster.backend == "local":
         problems += _missing("train.workdir", spec.train.workdir_path(job.base_dir), folder=True)
         problems += _missing("train.script", script) if script and not problems else []
+        problems += [] if problems else _own_configurations(job)
     if spec.cluster.backend != "local" and '"' in str(spec.run_root):
         what = "a double quote in the path cannot be written into an ssh configuration"
         problems.append(Problem(what, "run_root", str(spec.run_root), "choose a path without one"))
     problems += _missing("cluster.ssh.config", spec.cluster.ssh.config)
     problems += _missing("cluster.ssh.identity", spec.cluster.ssh.identity)
     return problems + _missing("templates", spec.templates, folder=True)
+
+
+def _own_configurations(job: LoadedJob) -> list[Problem]:
+    """Check the DeepSpeed files that the script's arguments name by their own path, not by {ds_config}."""
+    problems, args = [], job.spec.train.args
+    for number, (option, value) in enumerate(zip(args, [*args, ""][1:], strict=True)):
+        name, joined, path = option.partition("=")
+        path = path if joined else value
+        if _DS_OPTION.fullmatch(name) and path.endswith(".json") and "{" not in path:
+            where = f"train.args.{number if joined else number + 1}"
+            problems += _missing(where, job.spec.train.workdir_path(job.base_dir) / path)
+    return problems
 
 
 def other_problems(job: LoadedJob, pool: HostPool, environ: Mapping[str, str]) -> list[Problem]:
@@ -246,13 +260,13 @@ def _deepspeed(job: LoadedJob, pool: HostPool) -> Built | None:
 
 
 def notes_of(built: Built | None) -> tuple[Finding, ...]:
-    """Return what was changed in DeepSpeed's configuration: values rounded, `auto` filled."""
+    """Return what there is to say about DeepSpeed's configuration: values rounded, `auto` filled."""
     if built is None:
         return ()
     from orchestrator.rules import Finding  # noqa: PLC0415
 
-    rounded = (Finding("warning", problem, "size-rounded") for problem in built.rounded)
-    return (*rounded, *(Finding("note", problem, "auto-filled") for problem in built.resolved))
+    warnings = (Finding("warning", problem, "configuration") for problem in built.warnings)
+    return (*warnings, *(Finding("note", problem, "auto-filled") for problem in built.resolved))
 
 
 def _env_file(job: LoadedJob) -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.preflight.probes.answers import PREFIX
@@ -12,7 +14,10 @@ from orchestrator.preflight.program_zip import NAME, program_zip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+
+CPU_ADAM = {"ops": {"cpu": ["cpu_adam"]}}
+"""A request for the program ops."""
 
 
 def write_programs(folder: Path) -> Path:
@@ -50,3 +55,9 @@ def ask(path: Path, program: str, request: object, **options: Any) -> dict[str, 
     assert answer["probe"] == program
     data: dict[str, Any] = answer["data"]
     return data
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return variables as node.sh leaves them: what is installed beside python is on the path."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {"PATH": path, "HOME": os.environ.get("HOME", "/root"), "DS_ACCELERATOR": "cpu", **more}

@@ -15,6 +15,7 @@ from orchestrator.errors import JobFileError, Problem
 if TYPE_CHECKING:
     from orchestrator.job import LoadedJob
     from orchestrator.preflight.findings import Report
+    from orchestrator.preflight.run import Wanted
     from orchestrator.prepare import Prepared
 
 
@@ -62,15 +63,23 @@ def check_command(
         names = ["--only", ",".join(checks), "--timeout", str(timeout)]
         flags = ["--build-ops"] * build_ops + ["--drop-bad"] * drop_bad + ["--json"] * as_json
         return check_in_new_allocation(loaded, ["check", str(job), *settings, *names, *flags])
-    from orchestrator.preflight.run import Wanted, run_check
+    from orchestrator.preflight.run import Wanted
 
-    prepared = _prepared(loaded)
-    _say(f"checking {len(prepared.plan.hosts)} hosts ...")
-    report = run_check(prepared, Wanted(checks, timeout, from_login, build_ops))
+    report = _run(loaded, Wanted(checks, timeout, from_login, build_ops))
     _print(report, as_json=as_json)
     if drop_bad and report.bad:
         return _drop(loaded, overrides, report)
     return 0 if report.ok else 1
+
+
+def _run(loaded: LoadedJob, wanted: Wanted) -> Report:
+    from orchestrator.preflight.run import run_check
+
+    prepared = _prepared(loaded)
+    for warning in prepared.warnings:
+        click.echo(click.style("warning: ", fg="yellow") + str(warning), err=True)
+    _say(f"checking {len(prepared.plan.hosts)} hosts ...")
+    return run_check(prepared, wanted)
 
 
 def _one_run(loaded: LoadedJob, overrides: tuple[str, ...]) -> LoadedJob:

@@ -21,6 +21,10 @@ class _Entry(NamedTuple):
 
 _COMMANDS = {
     "init": _Entry("init", "init_command", "Write a job file by question and answer, or from a template."),
+    "import": _Entry(
+        "importing", "import_command", "Make a job file of Accelerate's files, command lines and scripts."
+    ),
+    "export": _Entry("importing", "export_command", "Write Accelerate's or DeepSpeed's files for a job."),
     "submit": _Entry("submit", "submit_command", "Start a job and return at once."),
     "render": _Entry("submit", "render_command", "Print exactly the files that submit would write."),
     "plan": _Entry(

@@ -14,7 +14,7 @@ from orchestrator.cli.output import print_json
 
 if TYPE_CHECKING:
     from orchestrator.job import LoadedJob
-    from orchestrator.planning import PlanDocument
+    from orchestrator.forecast import PlanDocument
 
 _WIDTH = 100  # columns of a pipe
 _LEAST = 60
@@ -43,7 +43,7 @@ def plan_command(job: Path, overrides: tuple[str, ...], **flags: bool) -> int:
         raise click.UsageError("--write goes with --suggest")
     if write and overrides:
         raise click.UsageError("--write changes the job file itself; put what --set says there first")
-    from orchestrator.planning.make import Wanted, make_plan
+    from orchestrator.forecast.make import Wanted, make_plan
 
     loaded, points = _first_point(job, overrides)
     plan = make_plan(loaded, os.environ, Wanted(quick=flags["quick"], suggest=suggest, points=points))
@@ -72,7 +72,7 @@ def _first_point(job: Path, overrides: tuple[str, ...]) -> tuple[LoadedJob, int]
 
 
 def _print(plan: PlanDocument) -> None:
-    from orchestrator.planning.draw import draw
+    from orchestrator.forecast.draw import draw
 
     width = max(_LEAST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else _WIDTH
     for line in draw(plan, min(width, 120), _style):
@@ -93,7 +93,7 @@ def _style(text: str, kind: str) -> str:
 
 def _write(path: Path, plan: PlanDocument, *, as_json: bool) -> None:
     """Write the best suggestion into the job file, and show what changed there."""
-    from orchestrator.planning.write import write_best
+    from orchestrator.forecast.write import write_best
 
     for line in write_best(path, plan):
         click.echo(line, err=as_json)

@@ -1,6 +1,7 @@
 """DeepSpeed's configuration from a job file: the JSON file, the fields, and both together.
 
-The rules are those of DeepSpeed 0.19.8 (`runtime/config.py`, `runtime/zero/config.py`).
+The rules are those of DeepSpeed 0.19.8 (`runtime/config.py`, `runtime/zero/config.py`). Keys that a version
+removed are for `versions` and the rules to find: they know which DeepSpeed the ranks import.
 """
 
 from __future__ import annotations
@@ -9,42 +10,24 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.configs.auto import Autos, remaining, resolve, unfilled
-from orchestrator.configs.batch import resolve_batch
-from orchestrator.configs.fields import ZERO, wishes
+from orchestrator.configs.auto import Autos, for_trainer_alone, remaining, resolve, unfilled
+from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, resolve_batch
+from orchestrator.configs.fields import wishes
 from orchestrator.configs.hidden_size import hidden_size
 from orchestrator.configs.json_source import read_json_object
-from orchestrator.configs.merge import fill, merge, not_json
+from orchestrator.configs.merge import Origins, fill, merge, not_json
+from orchestrator.configs.offload import offload_problems
 from orchestrator.configs.sizes import round_sizes
 from orchestrator.errors import JobFileError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from orchestrator.hosts import HostPool
     from orchestrator.job.deepspeed_spec import DeepSpeedSpec
     from orchestrator.job.model import Launcher
     from orchestrator.job.model_spec import ModelSpec
-
-_REMOVED = {  # key: what to do in its place; DeepSpeed 0.19.8 refuses a configuration with any of them
-    "amp": "use bf16, fp16 or torch_autocast",
-    "compression_training": "remove it",
-    "curriculum_learning": "use data_efficiency.data_sampling.curriculum_learning",
-    "eigenvalue": "remove it",
-    "elasticity": "set the batch sizes themselves",
-    "graph_harvesting": "remove it",
-    "nebula": "remove it",
-    "progressive_layer_drop": "remove it",
-    "quantize_training": "remove it",
-    "sparse_attention": "remove it",
-    "sparse_gradients": "remove it",
-}
-_REMOVED_ZERO = {
-    "mics_shard_size": "use zero_hpz_partition_size",
-    "mics_hierarchical_params_gather": "use zero_hpz_partition_size",
-    "zeropp_loco_param": "remove it; zero_quantized_gradients works without it",
-}
 
 
 @dataclass(frozen=True)
@@ -53,13 +36,13 @@ class Built:
 
     Attributes:
         config: ready to be written as JSON.
-        rounded: sizes that were no whole numbers, and what they are now.
+        warnings: what was changed or is likely to go wrong, such as sizes that were no whole numbers.
         resolved: values that were `auto`, and what they are now.
         unresolved: dotted keys that stay `auto` for the training script.
     """
 
     config: dict[str, Any]
-    rounded: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     resolved: tuple[Problem, ...] = ()
     unresolved: tuple[str, ...] = ()
 
@@ -86,67 +69,59 @@ def build(
 
     Raises:
         JobFileError: the file is not JSON; a field and the file differ; batch sizes do not fit the ranks; an
-            offload that the stage does not have; a key that DeepSpeed 0.19.8 refuses; an `auto` that nobody
-            fills.
+            offload that the stage does not have; an `auto` that nobody fills.
     """
-    config, name = {}, ""
-    if spec.config_file is not None:
-        path = base_dir / spec.config_file.expanduser()
-        config, name = read_json_object(path, "deepspeed.config_file"), str(path)
-    in_file = dict(config)
-    problems = [problem for wish in wishes(spec, pool, config) for problem in fill(config, wish, name)]
-    if launcher == "accelerate" and spec.precision == "fp16" and not in_file.get("fp16"):
-        config["fp16"].setdefault(
-            "auto_cast", True
-        )  # as `accelerate launch --mixed_precision fp16` has it (1.15)
+    config, name = _file(spec, base_dir)
+    asked = wishes(spec, pool, config, launcher)
+    problems = [problem for wish in asked for problem in fill(config, wish, name)]
     merge(config, spec.overrides)
-    problems += not_json(spec.overrides)
-    autos = Autos(
-        spec.auto or ("script" if launcher == "accelerate" else "resolve"),
-        launcher,
-        hidden_size(model, base_dir, os.environ),
-    )
+    mode = spec.auto or ("script" if launcher == "accelerate" else "resolve")
+    origins = Origins(asked, spec.overrides, name)
+    autos = Autos(mode, launcher, hidden_size(model, base_dir, os.environ), origins)
+    if autos.mode == "script" and launcher == "accelerate" and not name:
+        _leave_batch(config)
+    problems += [*not_json(config, origins), *_set_batch(config, pool)]
     resolved = tuple(resolve(config, autos))
-    problems += [*_removed(config), *_offload_problems(config, spec)]
+    _raise([*problems, *offload_problems(config, spec)])
+    warnings = (*round_sizes(config, origins), *for_trainer_alone(config, autos))
+    _raise([*_set_batch(config, pool), *unfilled(config, autos)])
+    unresolved = tuple(".".join(path) for path in remaining(config, autos))
+    return Built(config, (*warnings, *_without_batch(config)), resolved, unresolved)
+
+
+def _file(spec: DeepSpeedSpec, base_dir: Path) -> tuple[dict[str, Any], str]:
+    """Return what the DeepSpeed file holds, and its path; nothing and "" without one."""
+    if spec.config_file is None:
+        return {}, ""
+    path = base_dir / spec.config_file.expanduser()
+    return read_json_object(path, "deepspeed.config_file"), str(path)
+
+
+def _leave_batch(config: dict[str, Any]) -> None:
+    """Let the script tell the batch sizes where no field does, as Accelerate does without a file.
+
+    Accelerate takes them from the script's data loaders and its Accelerator; a DeepSpeed file without these
+    keys, which is what it gets from us, would leave DeepSpeed with none.
+    """
+    if GLOBAL not in config and MICRO not in config:
+        config |= {GLOBAL: "auto", MICRO: "auto", STEPS: config.get(STEPS, "auto")}
+
+
+def _set_batch(config: dict[str, Any], pool: HostPool) -> list[Problem]:
+    """Put in those batch numbers that follow from the others; return what is wrong with them."""
+    try:
+        config.update(resolve_batch(config, pool.world_size))
+    except JobFileError as error:
+        return list(error.problems)
+    return []
+
+
+def _raise(problems: list[Problem]) -> None:
     if problems:
-        raise JobFileError(*problems)
-    rounded = tuple(round_sizes(config.get(ZERO)))
-    config.update(resolve_batch(config, pool.world_size))
-    problems += unfilled(config, autos)
-    if problems:
-        raise JobFileError(*problems)
-    unresolved = tuple(".".join(path) for path in remaining(config))
-    return Built(config, rounded, resolved, unresolved)
+        raise JobFileError(*dict.fromkeys(problems))
 
 
-def _removed(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each key that DeepSpeed 0.19.8 no longer accepts."""
-    zero = config.get(ZERO)
-    for keys, table, prefix in ((config, _REMOVED, ""), (zero, _REMOVED_ZERO, f"{ZERO}.")):
-        for key in keys if isinstance(keys, dict) else ():
-            if key in table:
-                what = f"{prefix}{key} is refused by DeepSpeed 0.19.8, which has removed it"
-                yield Problem(what, "deepspeed", fix=table[key])
-
-
-def _offload_problems(config: Mapping[str, Any], spec: DeepSpeedSpec) -> Iterator[Problem]:
-    """Yield a problem for each offload that the stage does not have, or that lacks its path."""
-    zero = config.get(ZERO)
-    zero = zero if isinstance(zero, dict) else {}
-    stage = zero.get("stage", 0)
-    for section, path in (
-        ("offload_optimizer", spec.offload_optimizer_nvme_path),
-        ("offload_param", spec.offload_param_nvme_path),
-    ):
-        where, offload = f"deepspeed.{section}", zero.get(section)
-        offload = offload if isinstance(offload, dict) else {}
-        device = offload.get("device", "none")
-        least = 3 if section == "offload_param" or device == "nvme" else 1
-        if device in ("cpu", "nvme") and isinstance(stage, int) and stage < least:
-            what = f"{section} to {device} needs ZeRO stage {least}, the stage is {stage}"
-            yield Problem(what, where, fix=f"set zero_stage: {least}, or {section}: none")
-        if device == "nvme" and not offload.get("nvme_path"):
-            yield Problem("offload to nvme needs a path", where, fix=f"add {section}_nvme_path: /local/nvme")
-        if path is not None and device not in ("nvme", "auto"):
-            fix = f"set {section}: nvme, or remove the path"
-            yield Problem(f"is given, but {section} is {device}", f"{where}_nvme_path", str(path), fix)
+def _without_batch(config: dict[str, Any]) -> Iterator[Problem]:
+    if GLOBAL not in config and MICRO not in config:
+        what = "no batch size is given, and DeepSpeed refuses a configuration without one"
+        yield Problem(what, "deepspeed", fix="add micro_batch_per_gpu, unless the script adds it")

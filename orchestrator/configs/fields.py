@@ -62,20 +62,21 @@ class Wish:
         return f"deepspeed.{self.field}"
 
 
-def wishes(spec: DeepSpeedSpec, pool: HostPool, config: Mapping[str, Any]) -> list[Wish]:
+def wishes(spec: DeepSpeedSpec, pool: HostPool, config: Mapping[str, Any], launcher: str) -> list[Wish]:
     """Return what the fields that are given ask for.
 
     Args:
         spec: section `deepspeed` of the job file.
         pool: the hosts, whose slots `hpz: node` stands for.
         config: what the DeepSpeed file says: sections are found under the names that it uses.
+        launcher: the training launcher: with accelerate, fields do what its own arguments do.
     """
     resolved = {"hpz": _hpz(spec, pool)}
     found = [Wish(name, path, resolved.get(name, getattr(spec, name))) for name, path in _AS_IT_IS.items()]
     found += [
-        *_precision(spec, config),
-        *_offload(spec, "offload_optimizer", spec.offload_optimizer, spec.offload_optimizer_nvme_path),
-        *_offload(spec, "offload_param", spec.offload_param, spec.offload_param_nvme_path),
+        *_precision(spec, config, launcher),
+        *_offload(spec, "offload_optimizer", config),
+        *_offload(spec, "offload_param", config),
         *_made_of_parts(spec),
         *(wish for name in _SECTIONS for wish in _section(spec, name)),
         *(wish for name in _SWITCHED for wish in _switched(spec, name)),
@@ -89,7 +90,7 @@ def _hpz(spec: DeepSpeedSpec, pool: HostPool) -> int | None:
     return None if spec.hpz is None else resolve_hpz(spec.hpz, pool)
 
 
-def _precision(spec: DeepSpeedSpec, config: Mapping[str, Any]) -> Iterator[Wish]:
+def _precision(spec: DeepSpeedSpec, config: Mapping[str, Any], launcher: str) -> Iterator[Wish]:
     """Yield a switch for the wanted arithmetic, and one for each other kind that the file mentions."""
     if spec.precision is None:
         return
@@ -97,13 +98,22 @@ def _precision(spec: DeepSpeedSpec, config: Mapping[str, Any]) -> Iterator[Wish]
     for kind, section in (("bf16", bf16), ("fp16", "fp16")):
         if kind == spec.precision or section in config:
             yield Wish("precision", (section, "enabled"), kind == spec.precision, spec.precision)
+    said = spec.fp16 is not None and spec.fp16.auto_cast is not None
+    if launcher == "accelerate" and spec.precision == "fp16" and "fp16" not in config and not said:
+        yield Wish("precision", ("fp16", "auto_cast"), True)  # as `set_mixed_precision` of Accelerate 1.15
 
 
-def _offload(spec: DeepSpeedSpec, section: str, device: str | None, nvme_path: Path | None) -> Iterator[Wish]:
-    yield Wish(section, (ZERO, section, "device"), device)
-    yield Wish(f"{section}_nvme_path", (ZERO, section, "nvme_path"), nvme_path and str(nvme_path))
-    if device in ("cpu", "nvme"):
-        yield Wish("pin_memory", (ZERO, section, "pin_memory"), spec.pin_memory)
+def _offload(spec: DeepSpeedSpec, name: str, config: Mapping[str, Any]) -> Iterator[Wish]:
+    """Yield device, folder and pin_memory of one kind of offload; the last only where there is offload."""
+    device: str | None = getattr(spec, name)
+    folder: Path | None = getattr(spec, f"{name}_nvme_path")
+    yield Wish(name, (ZERO, name, "device"), device)
+    yield Wish(f"{name}_nvme_path", (ZERO, name, "nvme_path"), folder and str(folder))
+    section: Any = config.get(ZERO)
+    section = section.get(name) if isinstance(section, dict) else None
+    in_file = section.get("device") if isinstance(section, dict) else None
+    if (device or in_file) in ("cpu", "nvme"):
+        yield Wish("pin_memory", (ZERO, name, "pin_memory"), spec.pin_memory)
 
 
 def _made_of_parts(spec: DeepSpeedSpec) -> Iterator[Wish]:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from orchestrator.job.model_spec import ModelSpec
 
-_NAMES = ("hidden_size", "d_model", "n_embd", "dim", "hidden_dim")
-"""What configurations call it; transformers maps all of them to `hidden_size` (`attribute_map`)."""
+_OTHER_NAMES = ("d_model", "n_embd", "dim", "emb_dim", "embed_dim", "hidden_dim")
+"""What some configurations call it, and transformers maps to `hidden_size` (`attribute_map`)."""
 
 
 def hidden_size(model: ModelSpec | None, base_dir: Path, environ: Mapping[str, str]) -> int | None:
@@ -60,14 +60,11 @@ def _in_config(config: Any) -> int | None:
     """Return the size as Accelerate 1.15 and transformers take it: one number, or the largest of several."""
     if not isinstance(config, dict):
         return None
-    for name in _NAMES:
-        if isinstance(config.get(name), int):
-            return _positive(config[name])
     sizes = config.get("hidden_sizes")
-    if isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes):
-        return _positive(max(sizes))
-    return _in_config(config.get("text_config"))
+    several = [size for size in sizes if _is_size(size)] if isinstance(sizes, list) else []
+    found = [config.get("hidden_size"), max(several, default=None), *map(config.get, _OTHER_NAMES)]
+    return next((size for size in found if _is_size(size)), None) or _in_config(config.get("text_config"))
 
 
-def _positive(value: int) -> int | None:
-    return value if value > 0 else None
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from orchestrator.errors import JobFileError, Problem
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def read_json_object(path: Path, key: str) -> dict[str, Any]:
@@ -34,6 +32,27 @@ def read_json_object(path: Path, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise JobFileError(Problem("expected one JSON object", str(path), fix="start the file with {"))
     return value
+
+
+def place_of(file: str, key: str) -> str:
+    """Return `file:line` of a key that stands once in a JSON file, else the file's path.
+
+    Args:
+        file: path of a file that has been read.
+        key: the key, of whatever object.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return file
+    places = _places(key, text)
+    return f"{file}:{places[0]}" if len(places) == 1 else file
+
+
+def _places(key: str, text: str) -> list[int]:
+    """Return the lines of a key in JSON text; an escaped spelling is not found."""
+    pattern = re.escape(json.dumps(key)) + r"\s*:"
+    return [text.count("\n", 0, match.start()) + 1 for match in re.finditer(pattern, text)]
 
 
 def _text(path: Path, key: str) -> str:
@@ -69,5 +88,5 @@ class _Pairs:
 
     def _where(self, key: str) -> str:
         """Return the line of the key's last place in the file; an escaped spelling has none."""
-        places = [match.start() for match in re.finditer(re.escape(json.dumps(key)) + r"\s*:", self.text)]
-        return f"{self.path}:{self.text.count(chr(10), 0, places[-1]) + 1}" if places else str(self.path)
+        places = _places(key, self.text)
+        return f"{self.path}:{places[-1]}" if places else str(self.path)

@@ -1,17 +1,48 @@
-"""Putting fields and overrides into a DeepSpeed configuration."""
+"""Putting fields and overrides into a DeepSpeed configuration, and telling later what came from where."""
 
 from __future__ import annotations
 
 import copy
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.configs.json_source import place_of
 from orchestrator.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.configs.fields import Wish
+
+KeyPath = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where the values of a configuration come from.
+
+    Attributes:
+        wishes: what the fields of the job file ask for.
+        overrides: what is merged last.
+        file: path of the DeepSpeed file; "" without one.
+    """
+
+    wishes: Sequence[Wish]
+    overrides: Mapping[str, Any]
+    file: str
+
+    def where(self, path: KeyPath) -> str:
+        """Return where to change a value: a key of the job file, or the DeepSpeed file and its line."""
+        value: Any = self.overrides
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return ".".join(("deepspeed.overrides", *path))
+        asked = [wish.where for wish in self.wishes if wish.path == path]
+        if asked:
+            return asked[0]
+        return place_of(self.file, path[-1]) if self.file else "deepspeed"
 
 
 def fill(config: dict[str, Any], wish: Wish, name: str) -> Iterator[Problem]:
@@ -51,17 +82,17 @@ def merge(config: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             config[key] = copy.deepcopy(value)
 
 
-def not_json(overrides: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for numbers that YAML has and JSON has not."""
-    try:
-        json.dumps(overrides, allow_nan=False)
-    except ValueError:
-        yield Problem(
-            "inf and nan cannot be written as JSON", "deepspeed.overrides", fix="write a finite number"
-        )
+def not_json(config: Mapping[str, Any], origins: Origins) -> Iterator[Problem]:
+    """Yield a problem for each number that YAML has and JSON has not."""
+    for path, value in leaves(config):
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            what = "inf and nan cannot be written as JSON"
+            yield Problem(what, origins.where(path), str(value), "write a finite number")
 
 
-def leaves(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(config: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Yield every value that is no object, with its path."""
     for key, value in config.items():
         if isinstance(value, dict):
@@ -70,7 +101,7 @@ def leaves(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
             yield (*path, key), value
 
 
-def section_at(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def section_at(config: dict[str, Any], path: KeyPath) -> dict[str, Any]:
     """Return the object that holds the last key of a path that is there."""
     for key in path[:-1]:
         config = config[key]

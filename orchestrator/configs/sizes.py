@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.configs.fields import ZERO
+from orchestrator.configs.merge import leaves, section_at
 from orchestrator.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from orchestrator.configs.merge import Origins
 
 _WHOLE = frozenset(  # bucket and buffer sizes: people write 5e8 or compute 0.9 * hidden², DeepSpeed wants int
     {
@@ -27,16 +31,14 @@ _WHOLE = frozenset(  # bucket and buffer sizes: people write 5e8 or compute 0.9 
 )
 
 
-def round_sizes(section: Any, where: str = "zero_optimization") -> Iterator[Problem]:
-    """Turn sizes that are written as floats into whole numbers; yield a note where that changes the value.
+def round_sizes(config: dict[str, Any], origins: Origins) -> Iterator[Problem]:
+    """Turn sizes that are written as floats into whole numbers; yield a problem where that changes the value.
 
     DeepSpeed 0.19.8 refuses 3774873.6 (`0.9 * hidden_size²`, as many scripts compute it) in every rank.
     """
-    for key, value in section.items() if isinstance(section, dict) else ():
-        if isinstance(value, dict):
-            yield from round_sizes(value, f"{where}.{key}")
-        elif key in _WHOLE and isinstance(value, float):
-            section[key] = round(value)
-            if value != section[key]:
-                what = f"{where}.{key} was rounded to {section[key]}: DeepSpeed takes whole numbers"
-                yield Problem(what, "deepspeed", f"{value:.15g}", f"write {section[key]}")
+    for path, value in list(leaves(config)):
+        if path[0] == ZERO and path[-1] in _WHOLE and isinstance(value, float):
+            rounded = section_at(config, path)[path[-1]] = round(value)
+            if value != rounded:
+                what = f"{'.'.join(path)} was rounded to {rounded}: DeepSpeed takes whole numbers"
+                yield Problem(what, origins.where(path), f"{value:.15g}", f"write {rounded}")

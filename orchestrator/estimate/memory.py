@@ -5,10 +5,10 @@ The two are different numbers. `deepspeed_model_states` is what DeepSpeed 0.19.8
 `stage3.py`): parameters, gradients and Adam's states, with a factor of 1.5 on host memory, and nothing of
 hpZ, buffers or activations. `gpu_memory` predicts what `torch.cuda.max_memory_allocated` reaches.
 
-How well it predicts: on four H200, with 13 settings of a Llama of 1.3B, 12 peaks within 3 % and one within 7 %
-(`benchmarks/results/gpu_memory.json`). Between steps it was within 1 % of the log in DeepSpeed's ZeRO++ tutorial
-(GPT-2 18B, 64 V100: 4421 MB), hpZ's copy 5 % above the 1973 MB that the peak rose there. CUDA's context (0.3 to
-0.6 GB), NCCL's buffers and what the allocator loses between blocks are not in the number.
+How well it predicts: on four H200, with 13 settings of a Llama of 1.3B, 12 peaks within 3 % and one within
+7 % (`benchmarks/results/gpu_memory.json`). Between steps it was within 1 % of the log in DeepSpeed's ZeRO++
+tutorial (GPT-2 18B, 64 V100: 4421 MB), hpZ's copy 11 % above the 1973 MB that the peak rose there. CUDA's
+context (0.3 to 0.6 GB), NCCL's buffers and what the allocator loses between blocks are not in the number.
 """
 
 from __future__ import annotations

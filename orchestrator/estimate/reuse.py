@@ -1,9 +1,10 @@
 """Which weights ZeRO-3 need not gather again: those it never cuts up, and those it keeps for backward.
 
-Source: `runtime/zero/partitioned_param_coordinator.py` (DeepSpeed 0.19.8). A module keeps its weights when they
-are used again within `stage3_max_reuse_distance` elements of the modules that follow (`__params_to_release`).
-The prefetcher gathers ahead at every module, each time as many as its bucket, until `stage3_max_live_parameters`
-are whole; where it runs into backward, it keeps what is whole there (`fetch_sub_module`).
+Source: `runtime/zero/partitioned_param_coordinator.py` (DeepSpeed 0.19.8). A module keeps its weights when
+they are used again within `stage3_max_reuse_distance` elements of the modules that follow
+(`__params_to_release`). The prefetcher gathers ahead at every module, each time as many as its bucket, until
+`stage3_max_live_parameters` are whole; where it runs into backward, it keeps what is whole there
+(`fetch_sub_module`).
 """
 
 from __future__ import annotations

@@ -193,11 +193,15 @@ def _forbidden(settings: Settings, world: World, hardware: Hardware) -> str:
 def _largest_fitting(
     shape: ModelShape, settings: Settings, world: World, hardware: Hardware
 ) -> Settings | None:
-    """Return the settings with the largest micro-batch that fits, or None: memory only grows with it."""
+    """Return the settings with the largest micro-batch that fits, or None.
+
+    Memory grows with it, but for the largest: in a single micro-step gradients and hpZ's copy come late.
+    """
     if settings.micro_batch is None:
         return None if _shortage(shape, settings, world, hardware) else settings
-    samples = settings.micro_batch * settings.accumulation
-    sizes = _divisors(samples)
+    *sizes, whole = _divisors(settings.micro_batch * settings.accumulation)
+    if not _shortage(shape, _with_micro_batch(settings, whole), world, hardware):
+        return _with_micro_batch(settings, whole)
     low, high = 0, len(sizes)
     while low < high:
         middle = (low + high) // 2
@@ -224,15 +228,11 @@ def _shortage(shape: ModelShape, settings: Settings, world: World, hardware: Har
     """Return in words which memory is too small, "" if all that is known suffices."""
     needs = gpu_memory(shape, settings, world).total
     if hardware.gpu_memory is not None and needs > HEADROOM * hardware.gpu_memory:
-        return f"needs {_gb(needs)} on a GPU of {_gb(hardware.gpu_memory)}"
+        return f"needs {needs / 1e9:.1f} GB on a GPU of {hardware.gpu_memory / 1e9:.1f} GB"
     needs = host_memory(shape, settings, world).total
     if hardware.host_memory is not None and needs > HEADROOM * hardware.host_memory:
-        return f"needs {_gb(needs)} on a host of {_gb(hardware.host_memory)}"
+        return f"needs {needs / 1e9:.1f} GB on a host of {hardware.host_memory / 1e9:.1f} GB"
     return ""
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _candidate(
@@ -242,7 +242,8 @@ def _candidate(
     if settings.micro_batch is not None and base.micro_batch is not None:
         own = replace(settings, micro_batch=base.micro_batch, accumulation=base.accumulation)
         as_is = step_time(shape, own, world, hardware)
-        if base.micro_batch < settings.micro_batch and _alike(as_is, time):
+        fits = not _shortage(shape, own, world, hardware)
+        if base.micro_batch < settings.micro_batch and _alike(as_is, time) and fits:
             settings, time = own, as_is
     gpu = gpu_memory(shape, settings, world)
     words = {

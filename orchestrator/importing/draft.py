@@ -67,6 +67,10 @@ class Draft:
         self.put(key, value)
         self.notes.append(Note("carried", source, f"{key}: {_shown(value)}"))
 
+    def say(self, source: str, text: str) -> None:
+        """Note what is carried by other means than one key's value."""
+        self.notes.append(Note("carried", source, text))
+
     def change(self, source: str, text: str, key: str = "", value: Any = None) -> None:
         """Note what is not quite what the source says; set a value if a key is given."""
         if key:

@@ -12,14 +12,19 @@ from orchestrator.job.values import JobPath, Line, Script, Word  # noqa: TC001 -
 Precision = Literal["fp32", "fp16", "bf16"]
 OffloadDevice = Literal["none", "cpu", "nvme"]
 Count = Annotated[int, Field(ge=1)]
-Size = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)] | Literal["auto"]
-"""A bucket or threshold in elements; a float (people write 5e8) is rounded, `auto` follows hidden_size."""
+_Float = Field(ge=0, allow_inf_nan=False)
+Size = Annotated[int, Field(ge=0)] | Annotated[float, _Float]
+"""A bucket or threshold in elements; a float (people write 5e8) is rounded."""
+AutoSize = Size | Literal["auto"]
+"""The same, where `auto` follows the model's hidden size."""
 
 
 class Fp16Spec(Section):
     """Loss scaling of fp16."""
 
-    loss_scale: float | None = Field(default=None, ge=0, description="Fixed loss scale; 0 is dynamic.")
+    loss_scale: Annotated[float, _Float] | None = Field(
+        default=None, description="Fixed loss scale; 0 is dynamic."
+    )
     initial_scale_power: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="The first dynamic loss scale is 2 to this power."
     )
@@ -29,7 +34,7 @@ class Fp16Spec(Section):
     hysteresis: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Overflows that are waited for before the scale is halved."
     )
-    min_loss_scale: float | None = Field(default=None, ge=0, description="Smallest dynamic loss scale.")
+    min_loss_scale: Count | None = Field(default=None, description="Smallest dynamic loss scale.")
     auto_cast: bool | None = Field(default=None, description="Cast the model's inputs to fp16.")
 
 
@@ -161,9 +166,8 @@ class DeepSpeedSpec(Section):
     gradient_accumulation_steps: Count | None = Field(
         default=None, description="Forward passes in one optimizer step."
     )
-    gradient_clipping: float | None = Field(
+    gradient_clipping: Annotated[float, _Float] | None = Field(
         default=None,
-        ge=0,
         description="Largest norm of the gradient: 0 is no limit, DeepSpeed's own default is 1.",
     )
     precision: Precision | None = Field(default=None, description="Arithmetic of forward and backward.")
@@ -184,7 +188,8 @@ class DeepSpeedSpec(Section):
     )
     zero3_init: bool | None = Field(
         default=None,
-        description="Cut the model up while it is made (deepspeed.zero.Init); default: at stage 3.",
+        description="Cut the model up while it is made (deepspeed.zero.Init); default: at stage 3. Launcher "
+        "accelerate passes it on; with the others it says what the script does, for plan.",
     )
     zero3_save_16bit_model: bool | None = Field(
         default=None, description="Gather whole 16-bit weights when the model is saved (stage 3)."
@@ -198,14 +203,16 @@ class DeepSpeedSpec(Section):
     scheduler: SchedulerSpec | None = Field(
         default=None, description="DeepSpeed's scheduler; the script's own when not given."
     )
-    reduce_bucket_size: Size | None = Field(default=None, description="Elements reduced at once.")
+    reduce_bucket_size: (
+        Count | Annotated[float, Field(ge=1, allow_inf_nan=False)] | Literal["auto"] | None
+    ) = Field(default=None, description="Elements reduced at once.")
     allgather_bucket_size: Size | None = Field(
         default=None, description="Elements gathered at once (stages 1 and 2)."
     )
-    prefetch_bucket_size: Size | None = Field(
+    prefetch_bucket_size: AutoSize | None = Field(
         default=None, description="Elements of weights gathered ahead of their use (stage 3)."
     )
-    param_persistence_threshold: Size | None = Field(
+    param_persistence_threshold: AutoSize | None = Field(
         default=None, description="Weights with fewer elements stay whole on every rank (stage 3)."
     )
     max_live_parameters: Size | None = Field(

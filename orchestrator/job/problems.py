@@ -28,6 +28,20 @@ _KINDS = {
     "dict": "a section of keys",
     "model": "a section of keys",
 }
+_SAID_OTHERWISE = {  # DeepSpeed's own words for what is one field here
+    "deepspeed.bf16": "write precision: bf16",
+    "deepspeed.bfloat16": "write precision: bf16",
+    "deepspeed.train_batch_size": "write global_batch: …",
+    "deepspeed.train_micro_batch_size_per_gpu": "write micro_batch_per_gpu: …",
+    "deepspeed.zero_hpz_partition_size": "write hpz: …",
+    "deepspeed.zero_quantized_gradients": "write quantized_gradients: …",
+    "deepspeed.zero_quantized_weights": "write quantized_weights: …",
+    "deepspeed.mixed_precision": "write precision: fp32, fp16 or bf16",
+    "deepspeed.deepspeed_config_file": "write config_file: …",
+    "deepspeed.offload_optimizer_device": "write offload_optimizer: none, cpu or nvme",
+    "deepspeed.offload_param_device": "write offload_param: none, cpu or nvme",
+    "deepspeed.zero3_init_flag": "write zero3_init: true or false",
+}
 _LIMITS = {
     "ge": "{} or more",
     "gt": "more than {}",
@@ -122,6 +136,8 @@ def _value(data: Any, path: KeyPath) -> Any:
 
 def _meant(path: KeyPath, model: type[BaseModel]) -> str:
     """Return which key was perhaps meant: one of the section, else one of another section."""
+    if dotted(path) in _SAID_OTHERWISE:
+        return _SAID_OTHERWISE[dotted(path)]
     *section, key = path
     here = list(_section_model(tuple(section), model).model_fields)
     elsewhere = {name: place for name, place in _all_keys(model) if place != tuple(section)}

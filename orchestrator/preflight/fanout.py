@@ -20,13 +20,16 @@ from orchestrator.preflight.values import HostAnswer, Visit
 from orchestrator.render import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator.plan import PlannedHost
+    from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.prepare import Prepared
 
-__all__ = ["HostAnswer", "Visit", "Visited", "check_id", "run_everywhere", "visit"]
+__all__ = ["HostAnswer", "Visit", "Visited", "bare", "check_id", "run_everywhere", "visit"]
 
+_OVER_SSH = ("pdsh", "ssh")  # the other launchers end what they have started
+_SWEEP_CONNECT = 3  # seconds
+_SWEEP_SECONDS = 10.0
 MARK = ".check-"
 """Begins the name of a visit's run directory; lists of runs leave hidden folders out."""
 
@@ -70,14 +73,38 @@ def visit(prepared: Prepared, asked: Visit) -> Visited:
     made = next((folder for folder in reversed([root, *root.parents]) if not folder.exists()), None)
     plan = replace(prepared.plan, run_id=run_id, run_dir=str(root / run_id))
     run_dir = submit.create(replace(prepared, plan=plan, files=render(plan)))
+    made_round = Round(plan, run_dir, asked)
     try:
-        return asyncio.run(Round(plan, run_dir, asked).run())
+        return asyncio.run(made_round.run())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None  # told to end by another signal than Ctrl-C's
     finally:
         shutil.rmtree(run_dir.path, ignore_errors=True)
-        if made is not None:
-            _remove_empty(root, made)
+        try:
+            if made_round.late and plan.backend in _OVER_SSH and not asked.sweep:
+                _sweep(prepared, made_round.late, plan.run_dir)
+        finally:
+            if made is not None:
+                _remove_empty(root, made)
+
+
+def _sweep(prepared: Prepared, hosts: Sequence[PlannedHost], run_dir: str) -> None:
+    """End what still runs of a visit on hosts that were late: a line of train.setup that hangs.
+
+    sshd leaves a command alone whose connection is gone, and until the probes have started nobody on the
+    host looks after it.
+    """
+    plan = bare(prepared.plan, hosts)
+    plan = replace(plan, ssh=replace(plan.ssh, connect_timeout=_SWEEP_CONNECT))
+    visit(replace(prepared, plan=plan), Visit(probes=("sweep",), sweep=run_dir, seconds=_SWEEP_SECONDS))
+
+
+def bare(plan: LaunchPlan, hosts: Sequence[PlannedHost]) -> LaunchPlan:
+    """Return a plan for some hosts without what the job file has the start script do there."""
+    plain = replace(
+        plan, control_port=0, workdir="/", snapshot=False, setup=(), env={}, secrets=(), templates=None
+    )
+    return replace(plain, hosts=tuple(hosts), python="python3", container=None)
 
 
 def _remove_empty(folder: Path, last: Path) -> None:

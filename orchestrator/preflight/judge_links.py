@@ -40,6 +40,7 @@ class Measured:
         absent: pairs in which one waited for the other in vain; part of `failures`.
         broken: why a host could not take part at all, by name.
         together: bytes/s of the all-reduce of all hosts, and how many took part; None without one.
+        apart: why those that had come could not do it.
         ways: how it was measured (nccl, gloo, tcp), by pair.
         without: why a host has no torch, by name.
     """
@@ -49,6 +50,7 @@ class Measured:
     absent: set[Pair] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
     together: tuple[float, int] | None = None
+    apart: str = ""
     ways: dict[Pair, str] = field(default_factory=dict)
     without: dict[str, str] = field(default_factory=dict)
 
@@ -82,6 +84,8 @@ def _add(found: Measured, host: str, line: Mapping[str, Any], order: Mapping[str
         found.failures[pair] = str(line["failed"]["why"])
         if line["failed"].get("absent"):
             found.absent.add(pair)
+    elif line.get("failed", {}).get("kind") == "all" and not line["failed"].get("absent"):
+        return Measured(**{**vars(found), "apart": found.apart or str(line["failed"]["why"])})
     elif line.get("failed", {}).get("kind") == "host":
         found.broken[host] = str(line["failed"]["why"])
     elif line.get("can") == "tcp" and line.get("why"):
@@ -100,6 +104,7 @@ def links(case: Case) -> Iterator[Finding]:
     names = [host.name for host in case.hosts]
     found = [*_broken(measured, names), *_slow(analyse(measured.speeds))]
     expected = case.spec.hardware.link if case.spec.hardware else None
+    found += _apart(measured, names)
     found += _below_link(measured, names, expected)
     yield from found
     told = {finding.host for finding in found}
@@ -142,6 +147,15 @@ def _slow(analysis: Analysis) -> Iterator[Finding]:
         what = f"{fold_names(one)} and {fold_names(other)} have {rate(analysis.between)} between them"
         fix = "choose hosts of one switch (cluster.include; Slurm: --switches=1), if there are enough"
         yield Finding(other[0], "links", "warn", f"{what}, {rate(usual)} among themselves", fix)
+
+
+def _apart(measured: Measured, names: Sequence[str]) -> Iterator[Finding]:
+    """Tell when pairs work and all hosts together do not: too few files or a firewall."""
+    if measured.apart and measured.together is None and measured.speeds and not measured.without:
+        fix = "look at ulimit -n and at firewalls between hosts that no pair was made of; try fewer hosts"
+        yield Finding(
+            names[0], "links", "warn", f"no all-reduce of all hosts together: {measured.apart}", fix
+        )
 
 
 def _below_link(measured: Measured, names: Sequence[str], expected: float | None) -> Iterator[Finding]:

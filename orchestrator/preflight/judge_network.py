@@ -34,6 +34,9 @@ def login(case: Case) -> Iterator[Finding]:
 
 def _unreached(host: Host) -> Finding:
     answer = host.answer
+    if answer.exit is None:
+        fix = f"see what hangs there (ssh {host.name}; a line of train.setup?), or give it --timeout"
+        return Finding(host.name, "login", "bad", answer.words, fix)
     known = classify("\n".join([*answer.stdout, answer.words]))
     what = f"{known.kind}: {answer.words}" if answer.words else f"ended with {answer.exit}"
     return Finding(host.name, "login", "bad", what, known.fix.replace("NAME", host.name))

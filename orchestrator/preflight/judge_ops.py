@@ -116,6 +116,11 @@ def _of_op(host: str, name: str, data: Data, sharing: Mapping[str, list[str]]) -
         )
         fix = "; ".join(_FIXES[what] for what in lacks)
         yield Finding(host, "ops", "bad", f"{name} {how} {' and '.join(lacks)}", fix)
+    elif wrong := _letters(name, data):
+        what = f"TORCH_CUDA_ARCH_LIST={data['arch_list']}: DeepSpeed takes {wrong} for a number, and fails"
+        yield Finding(
+            host, "ops", "bad", what, "unset it in train.setup, or set it without letters, such as 9.0"
+        )
     elif not state["cached"]:
         yield from _wrong_cuda(host, name, data)
         yield _compiles_at_start(host, name, sharing[data["disk"]["key"]])
@@ -144,6 +149,16 @@ def _wrong_cuda(host: str, name: str, data: Data) -> Iterator[Finding]:
     what = f"{name}: nvcc is {nvcc} and torch was made with CUDA {torch}; DeepSpeed refuses to compile"
     fix = f"take a CUDA toolkit {_minor(torch)} (CUDA_HOME), or set DS_SKIP_CUDA_CHECK=1 at your own risk"
     yield Finding(host, "ops", "bad", what, fix)
+
+
+def _letters(name: str, data: Data) -> str:
+    """Return an entry such as 9.0a, which DeepSpeed 0.19.8 cannot read (builder.py, compute_capability_args).
+
+    Images for Hopper set it; every operator that nvcc compiles then raises, compiled already or not.
+    """
+    entries = data["arch_list"].replace(" ", ";").split(";") if data["device"] == "cuda" else []
+    letters = [entry for entry in entries if entry.replace("+PTX", "").strip("0123456789.")]
+    return letters[0] if letters and name not in _NO_NVCC else ""
 
 
 def _minor(version: str) -> str:

@@ -82,6 +82,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 """The probes (preflight.probes.catalogue) that a check needs."""
 
+PROGRAMS = frozenset({"reach", "ops"})
+"""The checks that a program of the same name answers (preflight.programs)."""
+
 ON_DEMAND = frozenset({"links"})
 """The checks that are only made when they are asked for: they take their time."""
 
@@ -106,7 +109,7 @@ def _unanswered(case: Case, checks: Iterable[str]) -> Iterator[Finding]:
     """Yield a failure for each check one of whose probes failed on a host that was reached."""
     for check in checks:
         for host in case.hosts:
-            for probe in NEEDS.get(check, ()):
+            for probe in NEEDS.get(check, (check,) if check in PROGRAMS else ()):
                 if probe in host.errors:
                     yield Finding(host.name, check, "bad", f"the probe failed: {host.errors[probe]}")
 

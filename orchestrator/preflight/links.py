@@ -117,7 +117,8 @@ def requests(
             "address": peer.address,
             "port": peer.port,
             "ranks": peer.ranks,
-            "env": _environment(peer, env or {}),
+            "env": dict(env or {}),
+            "interface": peer.interface,
             "rounds": plans[peer.name],
             "all": _all(peers, index) if len(peers) > 2 else None,
         }
@@ -146,12 +147,6 @@ def _all(peers: Sequence[Peer], index: int) -> dict[str, Any]:
 
 def _where(peer: Peer) -> dict[str, Any]:
     return {"peer": peer.name, "address": peer.address, "port": peer.port}
-
-
-def _environment(peer: Peer, env: Mapping[str, str]) -> dict[str, str]:
-    if not peer.interface:
-        return dict(env)
-    return {"GLOO_SOCKET_IFNAME": peer.interface, "NCCL_SOCKET_IFNAME": peer.interface, **env}
 
 
 def longest(hosts: int, *, seconds: float = 2.0, patience: float = 10.0, start: float = 60.0) -> float:

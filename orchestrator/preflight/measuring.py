@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
     from orchestrator.prepare import Prepared
 
-_START = 60.0  # seconds in which all hosts have imported torch
-
 
 def measure(prepared: Prepared, hosts: Sequence[Host]) -> tuple[Host, ...]:
     """Have the hosts that reach the master measure all-reduces; return all hosts with what they told.
@@ -45,8 +43,11 @@ def _visit(plan: LaunchPlan, there: Sequence[Host], ways: Mapping[str, tuple[str
         address, interface = ways[host.name] or ("", "")
         port = links.PORT + (host.plan.index if simulated else 0)
         peers.append(links.Peer(host.name, address, port, plan.interface or interface))
-    asked = links.requests(peers, token=secrets.token_hex(16), start=_START)
+    asked = links.requests(peers, token=secrets.token_hex(16))
+    if simulated:  # hosts of one machine, each with its slice of the GPUs
+        for host in there:
+            asked[host.name]["env"]["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, host.plan.devices))
     words = {host.name: ["python", NAME, "pairwise", json.dumps(asked[host.name])] for host in there}
     programs = {host.plan.alias: [words[host.name]] for host in there}
-    seconds = links.longest(len(there), start=_START)
+    seconds = links.longest(len(there))
     return Visit(programs=programs, files={NAME: program_zip()}, seconds=seconds)

@@ -58,7 +58,11 @@ def _is_word(line: str) -> bool:
 
 
 class Round:
-    """One visit in progress."""
+    """One visit in progress.
+
+    Attributes:
+        late: hosts whose command had not ended when we stopped listening.
+    """
 
     def __init__(self, plan: LaunchPlan, run_dir: RunDir, asked: Visit) -> None:
         self._plan = plan
@@ -74,6 +78,8 @@ class Round:
         self._pushed: set[str] = set()
         self._changed = asyncio.Event()
         self._began = time.monotonic()
+        self._started = False
+        self.late: tuple[PlannedHost, ...] = ()
 
     async def run(self) -> Visited:
         """Start everything, wait for the answers, close everything."""
@@ -93,6 +99,7 @@ class Round:
         port = await self._listen()
         self._write(port)
         await self._launcher.open(port)
+        self._started = True
         await self._pusher.start(list(self._plan.hosts))
 
     async def _listen(self) -> int:
@@ -121,6 +128,7 @@ class Round:
             "programs": dict(asked.programs),
             "folders": dict(asked.folders),
             "nvme": list(asked.nvme),
+            "sweep": asked.sweep,
             "meet": asked.meet,
             "seconds": max(1.0, asked.seconds - _SLACK),
             "probe_seconds": min(asked.probe_seconds, max(1.0, asked.seconds - _SLACK)),
@@ -154,6 +162,8 @@ class Round:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._all_over(), _CLOSE_SECONDS if self._meeting.met else 0)
         late = frozenset(self._open)
+        if self._started:
+            self.late = tuple(host for host in self._plan.hosts if host.alias in late)
         await self._pusher.close()
         await self._launcher.close()
         await self._meeting.server.close()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.launchers.base import NODE_SCRIPT_FAILED
 from orchestrator.preflight import judge_reach, judging
 from orchestrator.preflight.building import build_ops, ops_words
-from orchestrator.preflight.fanout import Visit, Visited, visit
+from orchestrator.preflight.fanout import Visit, Visited, bare, visit
 from orchestrator.preflight.findings import Host, Report, read_answers
 from orchestrator.preflight.program_zip import NAME, program_zip
+from orchestrator.preflight.words import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def run_check(prepared: Prepared, wanted: Wanted) -> Report:
     began = time.monotonic()
     asked = _visit(prepared, wanted)
     hosts = gather(prepared.plan, visit(prepared, asked))
-    hosts = _second_look(prepared, asked, hosts)
+    hosts = _second_look(prepared, asked, _without_answer(asked, hosts))
     if wanted.build_ops:
         hosts = build_ops(prepared, hosts, wanted.seconds)
     if "links" in wanted.checks:
@@ -112,6 +113,17 @@ def gather(plan: LaunchPlan, visited: Visited) -> tuple[Host, ...]:
     return tuple(_host(host, visited) for host in plan.hosts)
 
 
+def _without_answer(asked: Visit, hosts: Sequence[Host]) -> tuple[Host, ...]:
+    """Note the programs that gave no answer on a host that was reached, with what they said last."""
+    found = []
+    for host in hosts:
+        names = [words[2] for words in asked.programs.get(host.plan.alias, [])]
+        silent = [name for name in names if name not in host.probes | host.errors and host.reached]
+        why = told_by(host.answer.stdout) or "no answer in time"
+        found.append(replace(host, errors=host.errors | dict.fromkeys(silent, why)))
+    return tuple(found)
+
+
 def _host(planned: PlannedHost, visited: Visited) -> Host:
     answer = visited.answers[planned.name]
     data, errors, extra = read_answers(answer.stdout)
@@ -131,14 +143,14 @@ def _second_look(prepared: Prepared, asked: Visit, hosts: Sequence[Host]) -> tup
     failed = tuple(h.plan for h in hosts if h.answer.exit == NODE_SCRIPT_FAILED and not h.reached)
     if not failed or plan.container is not None:
         return tuple(hosts)
-    bare = replace(plan, hosts=failed, python="python3", workdir="/", snapshot=False, setup=(), secrets=())
+    plain = bare(plan, failed)
     probes = tuple(probe for probe in asked.probes if probe not in _OF_THE_JOB)
     seconds = min(asked.seconds, _SECOND_SECONDS)
     again = visit(
-        replace(prepared, plan=bare),
+        replace(prepared, plan=plain),
         replace(asked, probes=probes, programs={}, files={}, meet=False, seconds=seconds),
     )
-    second = {host.name: host for host in gather(bare, again)}
+    second = {host.name: host for host in gather(plain, again)}
     return tuple(_joined(host, second.get(host.name)) for host in hosts)
 
 

@@ -42,6 +42,7 @@ class Visit:
         probes: names of probes (see preflight.probes.catalogue).
         folders: for the probe of disks: what it is for -> absolute path.
         nvme: absolute folders for the probe of NVMe speed.
+        sweep: the run directory of an earlier visit, of which whatever still runs there is ended.
         meet: whether hosts connect back, for clocks and the way to the master.
         seconds: limit of the whole visit.
         probe_seconds: limit of one probe.
@@ -52,6 +53,7 @@ class Visit:
     probes: tuple[str, ...] = ()
     folders: Mapping[str, str] = field(default_factory=dict)
     nvme: tuple[str, ...] = ()
+    sweep: str = ""
     meet: bool = False
     seconds: float = 60.0
     probe_seconds: float = 20.0

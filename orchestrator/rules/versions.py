@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrator.configs import versions
+from orchestrator.configs.versions import version_numbers
 from orchestrator.errors import Problem
 from orchestrator.rules.facts import FROZEN, HPZ, QGZ, QWZ, rule
 
@@ -46,10 +47,23 @@ _FIXED = (
 )
 
 
-def version_numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version: 0.19.8 of `0.19.8+cu124`, to be compared."""
-    match = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
+@rule("removed-key", "error")
+def removed_key(facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed refuses keys that it no longer has.
+
+    Source: the table in `orchestrator/configs/versions.py`, for the version that the ranks import, else for
+    the newest known.
+    """
+    return versions.removed(facts.config, facts.deepspeed)
+
+
+@rule("renamed-key", "warning")
+def renamed_key(facts: Facts) -> Iterator[Problem]:
+    """Keys with an old name should be written with the new one.
+
+    Source: as removed-key.
+    """
+    return versions.renamed(facts.config, facts.deepspeed)
 
 
 @rule("old-deepspeed", "warning")

@@ -392,3 +392,36 @@ def test_operators_and_data_are_asked_for_where_the_job_needs_them(site: Site) -
     assert "there is no such path" in told(report, "reach")[site.hosts[0]]
     assert "cpu_adam" in report["facts"]["ops"]
     assert not extensions.exists()
+
+
+# -- hosts that hang
+
+
+def test_a_host_that_hangs_costs_no_more_than_the_time_limit(site: Site) -> None:
+    """Whatever hangs there is ended, although the probes that look after it have not even started."""
+    hangs = f"case $orchestrate_host in {site.hosts[1]}) sleep 4321;; esac"
+    report = check(site, "--timeout", "4", train={"setup": [hangs]})
+    assert report["bad"] == [site.hosts[1]]
+    assert told(report, "login")[site.hosts[1]] == "no answer in 4 s"
+    wait_until(lambda: not processes.find("sleep 4321"), lambda: processes.find("sleep 4321"))
+
+
+def test_a_command_everywhere(site: Site, tmp_path: Path) -> None:
+    """As other commands of ours may use it: the python of the run, files brought along, exit codes."""
+    if site.backend == "slurm":
+        pytest.skip("the allocation is another test's")
+    from orchestrator.job import load_job
+    from orchestrator.preflight.fanout import run_everywhere
+    from orchestrator.prepare import prepare
+
+    prepared = prepare(load_job(site.job(train={"env": {"WORD": "a b"}})), os.environ)
+    told_word = "print(sys.argv[1], os.environ['WORD'], open('data').read())"
+    program = f"import os, sys; {told_word}; sys.exit(len(sys.argv[1]))".encode()
+    answers = run_everywhere(
+        prepared, lambda host: ["python", "p.py", "x" * host.index], {"p.py": program, "data": b"1"}, 30
+    )
+    assert {name: answer.exit for name, answer in answers.items()} == dict(
+        zip(site.hosts, (0, 1), strict=True)
+    )
+    assert answers[site.hosts[1]].stdout == ["x a b 1"]
+    see_nothing_left(site)

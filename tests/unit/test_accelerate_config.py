@@ -42,6 +42,13 @@ def test_the_address_is_given_when_known_and_zero_init_only_in_stage_3():
     assert config["deepspeed_config"]["zero3_init_flag"] is False
 
 
+@pytest.mark.parametrize(("stage", "asked"), [(3, False), (2, True), ("auto", True)])
+def test_zero_init_is_as_the_job_file_says(stage, asked):
+    ds_config = {"zero_optimization": {"stage": stage}}
+    config = build(ds_config, ds_config_path="d", world_size=1, num_machines=1, zero3_init=asked)
+    assert config["deepspeed_config"]["zero3_init_flag"] is asked
+
+
 @pytest.mark.parametrize(
     ("ds_config", "message"),
     [

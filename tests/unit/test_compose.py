@@ -95,7 +95,7 @@ def jobs(words):
         {"zero_stage": st.sampled_from([0, 1, 2, 3])},
         optional={
             "gradient_clipping": st.floats(0, 1e9),
-            "sub_group_size": st.one_of(st.integers(0, 10**12), st.floats(0, 1e12), st.just("auto")),
+            "prefetch_bucket_size": st.one_of(st.integers(0, 10**12), st.floats(0, 1e12), st.just("auto")),
             "overrides": st.dictionaries(words, scalars, max_size=3),
         },
     )

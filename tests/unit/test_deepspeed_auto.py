@@ -152,9 +152,9 @@ def test_what_no_script_fills_is_given_accelerates_default(tmp_path):
             {"zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"}},
             {},
             (
-                "deepspeed.config_file: zero_optimization.reduce_bucket_size is auto and nobody fills it "
-                "(got auto)\n  fix: write a number, or the model's width as model.hidden_size, or auto: script under "
-                "deepspeed, if the script fills it (Accelerate's prepare, HF Trainer)"
+                "ds.json:1: zero_optimization.reduce_bucket_size is auto and nobody fills it "
+                "(got auto)\n  fix: write a number, or the model's width as model.hidden_size, or auto: script "
+                "under deepspeed, if the script fills it (Accelerate's prepare, HF Trainer)"
             ),
         ),
         (
@@ -170,34 +170,91 @@ def test_what_no_script_fills_is_given_accelerates_default(tmp_path):
             {"zero_optimization": {"stage": 3, "sub_group_size": "auto"}},
             {"launcher": "accelerate"},
             (
-                "deepspeed.config_file: zero_optimization.sub_group_size is auto and nobody fills it "
-                "(got auto)\n  fix: write a value: Accelerate's prepare does not fill this one"
+                "ds.json:1: zero_optimization.sub_group_size is auto and nobody fills it (got auto)"
+                "\n  fix: write a value, or remove it: neither Accelerate's prepare nor HF Trainer fills this one"
             ),
         ),
         (
-            {"optimizer": {"type": "AdamW", "params": {"betas": "auto"}}},
+            {"zero_optimization": {"stage": 1}, "pipeline": {"stages": "auto"}},
             {"launcher": "accelerate"},
             (
-                "deepspeed.config_file: optimizer.params.betas is auto and nobody fills it (got auto)"
-                "\n  fix: write a value: Accelerate's prepare does not fill this one"
+                "ds.json:1: pipeline.stages is auto and nobody fills it (got auto)\n  fix: remove it: auto is "
+                "DeepSpeed's default, and Accelerate's prepare refuses the word"
+            ),
+        ),
+        (
+            {"zero_optimization": {"stage": 3}},
+            {"overrides": {"communication_data_type": "auto"}},
+            (
+                "deepspeed.overrides.communication_data_type: communication_data_type is auto and nobody fills "
+                "it (got auto)\n  fix: write a value, or remove it"
             ),
         ),
     ],
 )
 def test_what_nobody_fills_is_an_error(tmp_path, file, options, expected):
-    assert problems(file, tmp_path, **options) == [expected]
+    assert [each.replace(f"{tmp_path}/", "") for each in problems(file, tmp_path, **options)] == [expected]
 
 
-def test_hf_trainer_fills_more_than_accelerate(tmp_path):
-    file = {"optimizer": {"type": "AdamW", "params": {"betas": "auto"}}}
-    assert built(file, tmp_path, auto="script").unresolved == ("optimizer.params.betas",)
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_hf_trainer_fills_more_than_accelerate(tmp_path, launcher):
+    file = {"optimizer": {"type": "AdamW", "params": {"betas": "auto"}}, "train_batch_size": 4}
+    found = built(file, tmp_path, auto="script", launcher=launcher)
+    assert found.unresolved == ("optimizer.params.betas",)
+    assert [str(warning) for warning in found.warnings] == [
+        (
+            f"{tmp_path / 'ds.json'}:1: optimizer.params.betas is auto, which only HF Trainer fills: "
+            "Accelerate's prepare refuses it (got auto)\n  fix: write a value, unless the script uses Trainer"
+        )
+    ]
+
+
+def test_what_deepspeed_calls_auto_itself_stays(tmp_path):
+    file = {
+        "pipeline": {"stages": "auto"},
+        "data_types": {"keep_in_fp32_modules": "auto"},
+        "zero_optimization": {"stage": 2, "zenflow": {"select_strategy": "auto"}},
+    }
+    found = built(file, tmp_path)
+    assert (found.config, found.unresolved, found.resolved) == (file, (), ())
+
+
+def test_a_number_that_follows_from_the_others_is_no_default(tmp_path):
+    file = {
+        "train_batch_size": 16,
+        "train_micro_batch_size_per_gpu": 2,
+        "gradient_accumulation_steps": "auto",
+    }
+    found = built(file, tmp_path)
+    assert (found.config["gradient_accumulation_steps"], found.resolved) == (2, ())
+
+
+def test_without_a_file_accelerate_is_left_the_batch_sizes_that_no_field_gives():
+    def batch(launcher, **fields):
+        spec = DeepSpeedSpec.model_validate({"zero_stage": 2, **fields})
+        config = build(spec, POOL, Path("/"), launcher=launcher).config
+        names = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+        return [config.get(name) for name in names]
+
+    assert batch("accelerate") == ["auto", "auto", "auto"]
+    assert batch("accelerate", gradient_accumulation_steps=4) == ["auto", "auto", 4]
+    assert batch("accelerate", micro_batch_per_gpu=2) == [8, 2, 1]
+    assert batch("torchrun") == [None, None, None]
+
+
+def test_a_configuration_without_batch_sizes_is_warned_of(tmp_path):
+    (warning,) = built({"zero_optimization": {"stage": 2}}, tmp_path).warnings
+    assert str(warning) == (
+        "deepspeed: no batch size is given, and DeepSpeed refuses a configuration without one"
+        "\n  fix: add micro_batch_per_gpu, unless the script adds it"
+    )
 
 
 def test_the_user_decides_who_fills(tmp_path):
-    (one,) = problems(
-        {"optimizer": {"params": {"lr": "auto"}}}, tmp_path, launcher="accelerate", auto="resolve"
-    )
-    assert one.startswith("deepspeed.config_file: optimizer.params.lr is auto and nobody fills it")
+    file = {"optimizer": {"params": {"lr": "auto"}}}
+    (one,) = problems(file, tmp_path, launcher="accelerate", auto="resolve")
+    assert one.startswith(f"{tmp_path / 'ds.json'}:1: optimizer.params.lr is auto and nobody fills it")
+    assert "\n  fix: write a value, or auto: script under deepspeed" in one
 
 
 @pytest.mark.parametrize(
@@ -209,6 +266,9 @@ def test_the_user_decides_who_fills(tmp_path):
         ({"hidden_sizes": [64, 256, 128]}, 256),
         ({"text_config": {"hidden_size": 4096}, "vision_config": {"hidden_size": 1}}, 4096),
         ({"model_type": "unheard-of"}, None),
+        ({"hidden_sizes": [], "hidden_size": True, "d_model": -1, "text_config": 3}, None),
+        ({"hidden_size": None, "text_config": {"hidden_sizes": [8, 16]}}, 16),
+        ([], None),
     ],
 )
 def test_the_hidden_size_is_read_from_a_models_configuration(tmp_path, config, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.configs.deepspeed_config import build
 from orchestrator.errors import JobFileError
@@ -142,6 +143,36 @@ def test_a_field_arrives_beside_another(name):
     assert made(**fields) == expected
 
 
+def test_pin_memory_finds_the_offload_of_a_file(tmp_path):
+    (tmp_path / "ds.json").write_text(
+        '{"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"},'
+        ' "offload_optimizer": {"device": "none"}}}'
+    )
+    spec = DeepSpeedSpec.model_validate({"config_file": "ds.json", "pin_memory": False})
+    assert build(spec, POOL, tmp_path).config[ZERO] == {
+        "stage": 3,
+        "offload_param": {"device": "cpu", "pin_memory": False},
+        "offload_optimizer": {"device": "none"},
+    }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sub_group_size": "auto"},  # nobody would fill it
+        {"allgather_bucket_size": float("inf")},
+        {"reduce_bucket_size": 0},
+        {"prefetch_bucket_size": -1},
+        {"gradient_clipping": float("nan")},
+        {"fp16": {"min_loss_scale": 0}},
+        {"fp16": {"loss_scale": float("inf")}},
+    ],
+)
+def test_values_that_deepspeed_would_refuse(fields):
+    with pytest.raises(ValidationError):
+        DeepSpeedSpec.model_validate(fields)
+
+
 def test_parameters_of_an_optimizer_fill_the_autos_of_a_file(tmp_path):
     (tmp_path / "ds.json").write_text(
         '{"optimizer": {"type": "AdamW", "params": {"lr": "auto", "eps": 1e-8}}, "fp16": {"enabled": "auto"}}'
@@ -164,8 +195,8 @@ def test_another_optimizer_than_the_files_is_an_error(tmp_path):
 
 def test_a_rounded_size_is_said_where_its_value_changes():
     fields = {"zero_stage": 3, "prefetch_bucket_size": 0.9 * 1023 * 1023, "reduce_bucket_size": 5e8}
-    (note,) = build(DeepSpeedSpec.model_validate(fields), POOL, Path("/nowhere")).rounded
+    (note,) = build(DeepSpeedSpec.model_validate(fields), POOL, Path("/nowhere")).warnings[:1]
     assert str(note) == (
-        "deepspeed: zero_optimization.stage3_prefetch_bucket_size was rounded to 941876: DeepSpeed takes "
-        "whole numbers (got 941876.1)\n  fix: write 941876"
+        "deepspeed.prefetch_bucket_size: zero_optimization.stage3_prefetch_bucket_size was rounded to 941876: "
+        "DeepSpeed takes whole numbers (got 941876.1)\n  fix: write 941876"
     )

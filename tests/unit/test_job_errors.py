@@ -104,7 +104,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(problems):
             " -> did you mean zero_stage?; DeepSpeed's own keys go under deepspeed.overrides"
         ),
         'job.yaml:20: deepspeed.hpz: expected a whole number or node (got "nod") -> did you mean node?',
-        "job.yaml:21: deepspeed.bf16: unknown key -> did you mean fp16?; DeepSpeed's own keys go under deepspeed.overrides",
+        "job.yaml:21: deepspeed.bf16: unknown key -> write precision: bf16",
         'job.yaml:22: deepspeed.precision: expected fp32, fp16 or bf16 (got "bf15") -> did you mean bf16?',
         (
             "job.yaml:23: time_limit: expected a duration: seconds, 2h30m, HH:MM:SS or D-HH:MM:SS;"

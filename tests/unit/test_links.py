@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.preflight import judge_links, links
+from orchestrator.preflight.programs.pairwise import environment
 from orchestrator.preflight.slow_links import analyse
 
 NOISE = (0.88, 1.12)
@@ -225,6 +226,29 @@ def test_nccl_far_below_the_declared_link_is_told():
     told = told_by(dict.fromkeys(combinations("abc", 2), 1e9))
     assert "hardware.link says 50 GB/s" in next(judge_links.links(case(told, 50e9))).what
     assert {each.level for each in judge_links.links(case(told, 1.2e9))} == {"ok"}
+
+
+def test_pairs_that_work_and_all_hosts_that_do_not_are_told():
+    told = told_by(dict.fromkeys(combinations("abc", 2), 1e9))
+    told["b"].append(
+        {"check": "links", "failed": {"kind": "all", "absent": False, "why": "Connection reset"}}
+    )
+    found = list(judge_links.links(case(told)))
+    assert levels(found) == {"a": "warn", "b": "ok", "c": "ok"}
+    assert found[0].what == "no all-reduce of all hosts together: Connection reset"
+    told["b"][-1]["failed"]["absent"] = True  # its leader is dead, which is told already
+    assert set(levels(judge_links.links(case(told))).values()) == {"ok"}
+
+
+def test_the_users_own_interface_wins_as_in_a_run():
+    peer = links.Peer("a", "127.0.0.1")
+    asked = links.requests([peer], token="t", env={"NCCL_IB_DISABLE": "1"})["a"]
+    found = environment(asked, {})
+    assert (found["GLOO_SOCKET_IFNAME"], found["NCCL_SOCKET_IFNAME"]) == ("lo", "=lo")
+    assert found["NCCL_IB_DISABLE"] == "1"
+    assert environment({**asked, "interface": "ib0"}, {})["GLOO_SOCKET_IFNAME"] == "ib0"
+    given = {"NCCL_SOCKET_IFNAME": "eth1", "OMP_NUM_THREADS": "8"}
+    assert not {"NCCL_SOCKET_IFNAME", "OMP_NUM_THREADS"} & set(environment(asked, given))
 
 
 def test_facts_name_the_way_and_what_all_hosts_reach():

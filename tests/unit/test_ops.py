@@ -14,7 +14,7 @@ import pytest
 from orchestrator.preflight import judge_ops
 from orchestrator.preflight.needs import ops_needed
 from orchestrator.preflight.programs.building import telling
-from tests.programs import ask, write_programs
+from tests.programs import CPU_ADAM, ask, environment, write_programs
 
 
 def zero(**section: object) -> dict[str, object]:
@@ -98,40 +98,6 @@ def programs(tmp_path_factory):
     return write_programs(tmp_path_factory.mktemp("programs"))
 
 
-def environment(**more: str) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as node.sh does it
-    return {"PATH": path, "HOME": os.environ.get("HOME", "/root"), "DS_ACCELERATOR": "cpu", **more}
-
-
-CPU_ADAM = {"ops": {"cpu": ["cpu_adam"]}}
-
-
-def test_this_machine_is_read_without_importing_torch(programs):
-    import torch
-
-    data = ask(programs, "ops", CPU_ADAM, env=environment())
-    assert data["device"] == "cpu"
-    assert data["torch"] == torch.__version__
-    assert data["torch_cuda"] == (torch.version.cuda or "")
-    assert data["deepspeed"]
-    assert data["cpu"]
-    assert "1" in data["tools"]["g++"]
-
-
-def test_the_folder_is_the_one_that_torch_would_take(programs, tmp_path):
-    from torch.utils.cpp_extension import _get_build_directory
-
-    data = ask(programs, "ops", CPU_ADAM, env=environment(XDG_CACHE_HOME=str(tmp_path)))
-    before = {name: os.environ.pop(name, None) for name in ("TORCH_EXTENSIONS_DIR", "XDG_CACHE_HOME")}
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path)
-    try:
-        assert _get_build_directory("cpu_adam", verbose=False) == data["ops"]["cpu_adam"]["folder"]
-    finally:
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-        if before["XDG_CACHE_HOME"] is None:
-            del os.environ["XDG_CACHE_HOME"]
-
-
 def test_a_cached_operator_and_a_lock_are_seen(programs, tmp_path):
     environ = environment(TORCH_EXTENSIONS_DIR=str(tmp_path))
     own = tmp_path / "cpu_adam"
@@ -158,31 +124,6 @@ def test_two_folders_on_one_disk_have_keys_of_their_own(programs, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     assert key(f"{tmp_path}/a") != key(f"{tmp_path}/b")
     assert key(f"{tmp_path}/a") == key(f"{tmp_path}/link/a")
-
-
-def test_a_failed_build_tells_the_compilers_words_and_leaves_no_lock(programs, tmp_path):
-    """A compiler that finds a mistake, as one without a header does."""
-    wrong = tmp_path / "c++"
-    wrong.write_text(
-        "#!/bin/sh\ncase $* in *-c*) echo 'cpu_adam.cpp:7:10: fatal error: no.h: No such file' >&2; exit 1;; esac\nexec g++ \"$@\"\n"
-    )
-    wrong.chmod(0o755)
-    environ = environment(TORCH_EXTENSIONS_DIR=str(tmp_path / "cache"), CXX=str(wrong))
-    data = ask(programs, "ops", {**CPU_ADAM, "build": ["cpu_adam"], "seconds": 120}, env=environ)
-    built = data["built"]["cpu_adam"]
-    assert built["ok"] is False
-    assert "cpu_adam.cpp:7:10: fatal error: no.h: No such file" in built["words"]
-    assert data["ops"]["cpu_adam"] == {**data["ops"]["cpu_adam"], "cached": False, "locked": None}
-
-
-def test_a_build_that_takes_too_long_is_ended_and_leaves_no_lock(programs, tmp_path):
-    slow = tmp_path / "c++"
-    slow.write_text('#!/bin/sh\ncase $* in *-c*) sleep 60;; esac\nexec g++ "$@"\n')
-    slow.chmod(0o755)
-    environ = environment(TORCH_EXTENSIONS_DIR=str(tmp_path / "cache"), CXX=str(slow))
-    data = ask(programs, "ops", {**CPU_ADAM, "build": ["cpu_adam"], "seconds": 12}, env=environ)
-    assert data["built"]["cpu_adam"]["words"][0] == "it did not end in 12 s"
-    assert data["ops"]["cpu_adam"]["locked"] is None
 
 
 def test_somebody_elses_lock_is_not_waited_for(programs, tmp_path):
@@ -233,6 +174,7 @@ DATA = {
     "folder": "/cache",
     "disk": {"kind": "ext4", "key": "one"},
     "cpu": "EPYC",
+    "arch_list": "",
     "tools": TOOLS,
     "ops": {"quantizer": STATE},
     "prebuilt_for": ["cuda", {"version": "2.13", "cuda_version": "12.6"}],
@@ -245,11 +187,12 @@ def data(name: str = "quantizer", **changes: object):
     made = copy.deepcopy(DATA)
     made["ops"] = {name: made["ops"]["quantizer"]}
     for key, value in changes.items():
-        key = "g++" if key == "compiler" else key
-        part = (
-            made["ops"][name] if key in STATE and key != "folder" else made["tools"] if key in TOOLS else made
-        )
-        part[key] = value
+        if key in STATE:
+            made["ops"][name][key] = value
+        elif key in TOOLS or key == "compiler":
+            made["tools"]["g++" if key == "compiler" else key] = value
+        else:
+            made[key] = value
     return made
 
 
@@ -282,6 +225,9 @@ def judged(*hosts):
         (data(cached=False, device="cpu", nvcc=""), "warn", "is compiled when"),
         (data(cached=False, nvcc="12.1"), "warn", "is compiled when"),
         (data(cached=False, nvcc="11.8"), "bad", "nvcc is 11.8"),
+        (data(arch_list="9.0a"), "bad", "takes 9.0a for a number"),
+        (data(arch_list="8.0 9.0+PTX;10.0"), "ok", ""),
+        (data("cpu_adam", arch_list="9.0a"), "ok", ""),
         (data(cached=False, locked=5.0), "warn", "somebody is compiling it"),
         (data(cached=False, locked=4000.0), "bad", "left over: nothing written there for 67 min"),
         (

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.configs.verify import Verified
 from orchestrator.errors import Problem
 from orchestrator.job import load_job
 from tests.samples import ROOT, click, orchestrate
@@ -265,15 +266,15 @@ def test_a_job_for_a_login_host_is_planned_here(job):
 def installed(monkeypatch):
     """Return a function that says what the installed DeepSpeed and Accelerate make of a configuration."""
 
-    def say(versions, *problems):
+    def say(versions, *problems, dropped=()):
         asked = []
 
-        def start(files, python):
-            asked.append((files, python))
-            told = SimpleNamespace(versions=versions, problems=problems, seconds=2.94)
-            return SimpleNamespace(result=lambda timeout: told)
+        def start(files, python, world_size):
+            asked.append((files, python, world_size))
+            told = Verified(**versions, problems=problems, dropped=dropped, seconds=2.94)
+            return SimpleNamespace(result=lambda timeout: told, close=lambda: None)
 
-        monkeypatch.setattr("orchestrator.configs.verify", SimpleNamespace(start=start), raising=False)
+        monkeypatch.setattr("orchestrator.configs.verify", SimpleNamespace(start=start))
         return asked
 
     return say
@@ -284,9 +285,9 @@ def test_the_installed_classes_are_named_with_their_versions_and_seconds(job, in
     job()
     output = click("plan", "job.yaml").output
     assert "loaded by the installed DeepSpeed 0.19.8 and Accelerate 1.15.0 in 2.9 s" in output
-    ((files, python),) = asked
+    ((files, python, world_size),) = asked
     assert json.loads(files["ds_config.json"])["zero_optimization"]["stage"] == 3
-    assert python == sys.executable
+    assert (python, world_size) == (sys.executable, 8)
     assert click("plan", "job.yaml", "--quick").return_value == 0
     assert len(asked) == 1
 
@@ -300,10 +301,18 @@ def test_accelerate_gets_its_own_file_too(job, installed):
     assert set(files) == {"ds_config.json", "accelerate.yaml"}
 
 
+def test_what_nobody_reads_is_a_warning(job, installed):
+    installed({"deepspeed": "0.19.8"}, dropped=("zero_optimisation",))
+    job()
+    result = click("plan", "job.yaml")
+    assert result.return_value == 0
+    assert "zero_optimisation is not read by DeepSpeed 0.19.8" in result.output.partition("warning:")[2]
+
+
 def test_what_is_not_installed_is_said(job, installed):
     installed({"deepspeed": None, "accelerate": None})
     job()
-    assert "DeepSpeed and Accelerate are not installed here" in click("plan", "job.yaml").output
+    assert "DeepSpeed could not be asked: not installed here" in click("plan", "job.yaml").output
 
 
 def test_what_the_installed_classes_refuse_is_an_error(job, installed):
@@ -314,7 +323,10 @@ def test_what_the_installed_classes_refuse_is_an_error(job, installed):
     result = click("plan", "job.yaml", "--json")
     plan = json.loads(result.output)
     assert result.return_value == 2
-    assert plan["checked"] == {"versions": {"deepspeed": "0.19.8", "accelerate": None}, "seconds": 2.94}
+    assert plan["checked"] == {
+        "versions": {"deepspeed": "0.19.8", "accelerate": None},
+        "seconds": 2.94,
+    }
     assert plan["findings"][0] == {
         "severity": "error",
         "rule": "installed",

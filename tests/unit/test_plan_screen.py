@@ -14,13 +14,13 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from orchestrator.estimate import Hardware, ModelShape, Settings, World
 from orchestrator.job import load_job
-from orchestrator.planning import estimates
-from orchestrator.planning.draw import draw
-from orchestrator.planning.draw_estimates import memory_lines, traffic_lines
-from orchestrator.planning.draw_hosts import batch_line, groups_line, groups_on, hosts_lines
-from orchestrator.planning.estimates import stage_name
-from orchestrator.planning.make import Wanted, make_plan
-from orchestrator.planning.words import bar, columns, count, memory, seconds, volume
+from orchestrator.forecast import estimates
+from orchestrator.forecast.draw import draw
+from orchestrator.forecast.draw_estimates import memory_lines, traffic_lines
+from orchestrator.forecast.draw_hosts import batch_line, groups_line, groups_on, hosts_lines
+from orchestrator.forecast.estimates import stage_name
+from orchestrator.forecast.make import Wanted, make_plan
+from orchestrator.forecast.words import bar, columns, count, memory, seconds, volume
 from tests import samples
 
 GOLDEN = samples.ROOT / "tests/golden"

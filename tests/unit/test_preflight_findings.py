@@ -23,7 +23,7 @@ from orchestrator.preflight.findings import (
     reference,
     size_text,
 )
-from orchestrator.preflight.judging import JUDGES, ON_DEMAND, Case, judge, probes_for
+from orchestrator.preflight.judging import JUDGES, ON_DEMAND, PROGRAMS, Case, judge, probes_for
 from orchestrator.preflight.probes.catalogue import PROBES
 from orchestrator.preflight.table import table_lines
 from tests.samples import plan, pool
@@ -121,7 +121,7 @@ def test_hosts_that_are_well():
     report = judge(case(), tuple(JUDGES))
     assert report.ok
     assert set(report.levels().values()) == {"ok"}
-    assert {check for _, check in report.levels()} == set(JUDGES) - ON_DEMAND
+    assert {check for _, check in report.levels()} == set(JUDGES) - ON_DEMAND - PROGRAMS
     assert report.facts["GPUs"] == "1 x NVIDIA H200 (140 GiB) on all 3 hosts"
     assert report.facts["driver"] == "580.159.04 (CUDA 13.0) on all 3 hosts"
     assert report.facts["master"] == "h0 at 10.0.0.1, through eth0 on all 3 hosts"
@@ -319,7 +319,7 @@ def test_sizes():
 
 
 def test_every_check_gets_its_probes():
-    assert set(probes_for(tuple(JUDGES))) == set(PROBES)
+    assert set(probes_for(tuple(JUDGES))) == set(PROBES) - {"sweep"}
     assert probes_for(("login", "clock")) == ()
 
 

@@ -85,6 +85,16 @@ CASES = [
         "cluster: {backend: slurm, nodes: 2, slots: 4, slurm: {extra: {distribution: block}}}",
     ),
     Case(
+        "removed-key",
+        "raw: {zero_optimization: {stage: 3, mics_shard_size: 4}}",
+        "raw: {zero_optimization: {stage: 3, mics_shard_size: 4}}, facts: {deepspeed: 0.19.6}",
+    ),
+    Case(
+        "renamed-key",
+        "raw: {zero_optimization: {stage: 2, cpu_offload: true}}",
+        "raw: {zero_optimization: {stage: 2, offload_optimizer: {device: cpu}}}",
+    ),
+    Case(
         "old-deepspeed",
         f"deepspeed: {{{ALL}}}, facts: {{deepspeed: 0.19.7}}",
         f"deepspeed: {{{ALL}}}, facts: {{deepspeed: 0.19.8+cu128}}",

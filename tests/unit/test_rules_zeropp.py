@@ -157,7 +157,7 @@ def test_below_stage_3_only_that_is_said(stage):
 
 @pytest.mark.parametrize("stage", ["auto", 3])
 def test_a_stage_that_the_script_decides_on_is_checked_as_3(stage):
-    line = f"deepspeed: {{hpz: 3, overrides: {{zero_optimization: {{stage: {stage}}}}}}}"
+    line = f"raw: {{zero_optimization: {{stage: {stage}, zero_hpz_partition_size: 3}}}}"
     assert ids(line) == ["hpz-world-size", "hpz-straddles-hosts"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from . import disks, gpus, machine, software
+from . import disks, gpus, machine, software, sweeping
 
 Probe = Callable[[Dict[str, Any], Dict[str, Any]], Dict[str, Any]]
 
@@ -18,4 +18,5 @@ PROBES: Dict[str, Probe] = {
     "shared": disks.shared,
     "disks": disks.disks,
     "nvme": disks.nvme,
+    "sweep": sweeping.sweep,
 }

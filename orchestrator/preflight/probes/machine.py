@@ -78,12 +78,12 @@ def leftovers(config: dict[str, Any], host: dict[str, Any]) -> dict[str, Any]:
     here = os.stat("/proc/self/ns/net").st_ino
     runs = {int(name): _run_of(name) for name in os.listdir("/proc") if name.isdigit()}
     others = [pid for pid, run in runs.items() if run and not run.startswith((".check-", config["run_id"]))]
-    there = sorted(pid for pid in others if _same_network(pid, here) and read_process(pid))
+    there = sorted(pid for pid in others if same_network(pid, here) and read_process(pid))
     told = [{"pid": pid, "run": runs[pid], "command": _command(pid)} for pid in there[:_MOST_LEFT]]
     return {"processes": told, "count": len(there)}
 
 
-def _same_network(pid: int, here: int) -> bool:
+def same_network(pid: int, here: int) -> bool:
     """Tell whether a process is on this host, and not on another that shares its processes (a simulation)."""
     try:
         return os.stat(f"/proc/{pid}/ns/net").st_ino == here

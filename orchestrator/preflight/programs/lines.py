@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import socket
 from typing import Any, Dict
+
+from orchestrator.agent import network
 
 
 def send(connection: socket.socket, message: Dict[str, Any]) -> None:
@@ -34,12 +36,18 @@ def receive(connection: socket.socket, seconds: float) -> Dict[str, Any]:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """Listen on one address of this host, or on all where it is not known here (NAT)."""
-    for where in (address, ""):
-        with contextlib.suppress(OSError):
-            family = socket.getaddrinfo(where or None, port, 0, socket.SOCK_STREAM)[0][0]
-            return socket.create_server((where, port), family=family, backlog=512)
-    raise OSError(f"port {port} is in use here")
+    """Listen on one address of this host, or on all where it is not known here (NAT).
+
+    Raises:
+        OSError: the port is in use.
+    """
+    try:
+        family = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address, port), family=family, backlog=512)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(f"port {port} is in use here") from error
+        return network.listen(port)
 
 
 def free_port(address: str) -> int:

@@ -42,6 +42,7 @@ def main(request: Dict[str, Any]) -> int:
         "folder": folder,
         "disk": disk_of(folder),
         "cpu": _cpu(),
+        "arch_list": os.environ.get("TORCH_CUDA_ARCH_LIST", ""),
         "tools": _tools(torch),
         "ops": {name: _state(name, folder, deepspeed) for name in names},
         "prebuilt_for": [deepspeed.get("accelerator_name", ""), deepspeed.get("torch_info", {})],
@@ -154,9 +155,9 @@ def _tools(torch: Dict[str, Any]) -> Dict[str, Any]:
     compiler = os.environ.get("CXX") or "g++"
     return {
         "compiler": compiler,
-        "g++": _version([compiler, "-dumpfullversion", "-dumpversion"], r"([\d.]+)"),
-        "ninja": _version(["ninja", "--version"], r"([\d.]+)"),
-        "nvcc": _version([nvcc, "-V"], r"release ([\d.]+)") if nvcc and torch.get("cuda") else "",
+        "g++": _version([compiler, "-dumpfullversion", "-dumpversion"], r"(\d+(?:\.\d+)*)"),
+        "ninja": _version(["ninja", "--version"], r"(\d+(?:\.\d+)*)"),
+        "nvcc": _version([nvcc, "-V"], r"release (\d+\.\d+)") if nvcc and torch.get("cuda") else "",
         "cuda_home": home,
         "curand": _has_curand(home),
         "libaio": any(map(os.path.exists, _LIBAIO)) or "aio" in os.environ.get("LDFLAGS", ""),

@@ -11,9 +11,10 @@ The request is a JSON object (see preflight.links.requests).
 
 from __future__ import annotations
 
+import os
 import select
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Set
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Set
 
 from orchestrator.agent import network
 from orchestrator.preflight.probes import answers
@@ -36,6 +37,19 @@ def tell(answer: Dict[str, Any]) -> None:
     answers.tell(dict(answer, check="links"))
 
 
+def environment(request: Dict[str, Any], given: Mapping[str, str]) -> Dict[str, str]:
+    """Return the variables that ranks get besides those of this host, which win as they do in a run.
+
+    Without an interface in the request it is the one that has this host's address.
+    """
+    env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    name = request["interface"] or network.addresses().get(request["address"], "")
+    if name:
+        env.update(GLOO_SOCKET_IFNAME=name, NCCL_SOCKET_IFNAME=f"={name}")  # "=": no other that begins so
+    env.update(request["env"])
+    return {key: value for key, value in env.items() if key not in given}
+
+
 class Host:
     """This host in all its meetings."""
 
@@ -44,12 +58,7 @@ class Host:
         self._until = time.monotonic() + request["start"]
         self._dead: Set[str] = set()
         self._door = Door(request["address"], request["port"], request["token"])
-        env = dict(request["env"])
-        name = env.get("GLOO_SOCKET_IFNAME") or network.addresses().get(request["address"], "")
-        if name:
-            env.update(GLOO_SOCKET_IFNAME=name)
-            env.setdefault("NCCL_SOCKET_IFNAME", name)
-        self._ranks = Ranks(dict(env, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"), request["backend"])
+        self._ranks = Ranks(environment(request, os.environ), request["backend"])
         can = self._ranks.ready(request["start"])
         tell({"can": can["can"], "why": can.get("why", "")})
         self._me = {"name": request["name"], "index": request["index"], "can": can["can"]}

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.estimate import traffic
-from orchestrator.planning.estimates import stage_name
-from orchestrator.planning.style import plain
-from orchestrator.planning.words import columns, seconds, volume, wrapped
+from orchestrator.forecast.estimates import stage_name
+from orchestrator.forecast.style import plain
+from orchestrator.forecast.words import columns, seconds, volume, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.estimate import Candidate, Settings, Suggestions
-    from orchestrator.planning.estimates import Estimates
-    from orchestrator.planning.style import Style
+    from orchestrator.forecast.estimates import Estimates
+    from orchestrator.forecast.style import Style
 
 _SHOWN = 8
 _NOTE = 86  # columns of a note

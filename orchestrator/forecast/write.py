@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import JobFileError, Problem, SubmitError
+from orchestrator.forecast.draw_suggestions import yaml_value
+from orchestrator.forecast.examine import Examination
+from orchestrator.forecast.wishes import ACTIVATIONS
 from orchestrator.job import load_job
 from orchestrator.job.yaml_text import set_values
-from orchestrator.planning.draw_suggestions import yaml_value
-from orchestrator.planning.examine import Examination
-from orchestrator.planning.wishes import ACTIVATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.planning.document import PlanDocument
+    from orchestrator.forecast.document import PlanDocument
 
 
 def write_best(path: Path, plan: PlanDocument) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.forecast.words import columns, number, plural
 from orchestrator.hosts.ranges import fold_names, fold_numbers
 from orchestrator.hosts.topology import rank_map
-from orchestrator.planning.words import columns, number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.estimate import Settings, Suggestions
+    from orchestrator.forecast.estimates import Estimates
     from orchestrator.hosts import HostPool
     from orchestrator.job import JobSpec
-    from orchestrator.planning.estimates import Estimates
     from orchestrator.rules import Finding
 
 
@@ -35,7 +35,7 @@ class Checked:
     """That the rendered configurations were loaded by the installed DeepSpeed and Accelerate.
 
     Attributes:
-        versions: by package; None for one that is not installed here.
+        versions: by package; None for one that could not be asked.
         seconds: how long it took.
     """
 
@@ -113,9 +113,7 @@ class PlanDocument:
             "suggestions": None if self.suggestions is None else _suggestions(self.suggestions),
             "assumed": list(self.assumed),
             "wishes": [vars(wish) for wish in self.wishes],
-            "checked": None
-            if checked is None
-            else {"versions": dict(checked.versions), "seconds": checked.seconds},
+            "checked": None if checked is None else {**vars(checked), "versions": dict(checked.versions)},
             "seconds": dict(self.seconds or {}),
         }
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.planning.document import Wish
-from orchestrator.planning.words import plural, seconds
+from orchestrator.forecast.document import Wish
+from orchestrator.forecast.words import plural, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.forecast.estimates import Estimates
+    from orchestrator.forecast.examine import Examination
     from orchestrator.job import JobSpec
-    from orchestrator.planning.estimates import Estimates
-    from orchestrator.planning.examine import Examination
 
 ACTIVATIONS = "the memory of activations"
 _MODEL = {  # of a model, for its activations: an example

@@ -15,10 +15,12 @@ from orchestrator.rules import Facts, Finding, check
 from orchestrator.rules.gather import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from orchestrator.errors import Problem
     from orchestrator.hosts import HostPool
     from orchestrator.job import DeepSpeedSpec, LoadedJob
+    from orchestrator.rules.facts import Severity
 
     T = TypeVar("T")
 
@@ -77,9 +79,13 @@ class Examination:
         placed = (replace(found, problem=self.job.located(found.problem)) for found in every)
         return tuple(dict.fromkeys(placed))
 
-    def add(self, error: JobFileError, rule: str = _BROKEN) -> None:
+    def add(self, error: JobFileError) -> None:
         """Note the problems of an error."""
-        self._found += [Finding("error", problem, rule) for problem in error.problems]
+        self.add_all("error", error.problems, _BROKEN)
+
+    def add_all(self, severity: Severity, problems: Iterable[Problem], rule: str) -> None:
+        """Note problems that something else than the rules has found."""
+        self._found += [Finding(severity, problem, rule) for problem in problems]
 
     def _try(self, step: Callable[[], T]) -> T | None:
         try:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.planning.draw_estimates import (
+from orchestrator.forecast.draw_estimates import (
     checkpoint_lines,
     memory_lines,
     model_lines,
     traffic_lines,
 )
-from orchestrator.planning.draw_hosts import batch_line, groups_line, hosts_lines
-from orchestrator.planning.draw_suggestions import suggestion_lines
-from orchestrator.planning.estimates import stage_name
-from orchestrator.planning.style import plain
-from orchestrator.planning.words import plural, wrapped
+from orchestrator.forecast.draw_hosts import batch_line, groups_line, hosts_lines
+from orchestrator.forecast.draw_suggestions import suggestion_lines
+from orchestrator.forecast.estimates import stage_name
+from orchestrator.forecast.style import plain
+from orchestrator.forecast.words import plural, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.planning.document import PlanDocument
-    from orchestrator.planning.style import Style
+    from orchestrator.forecast.document import PlanDocument
+    from orchestrator.forecast.style import Style
 
 _LABEL = 12  # columns of the names of sections
 _SEVERITY = {"error": "bad", "warning": "mark", "note": "dim"}
@@ -47,7 +47,13 @@ def draw(plan: PlanDocument, width: int = 100, style: Style = plain) -> Iterator
     for finding in plan.findings:
         yield from _finding(finding.severity, str(finding.problem), width, style)
     if plan.has_errors:
-        yield style("submit would refuse this job", "bad")
+        yield style(f"{_who_refuses(plan)} would refuse this job", "bad")
+
+
+def _who_refuses(plan: PlanDocument) -> str:
+    """Return who stops the job: submit does not ask the installed classes, which take seconds to import."""
+    rules = {finding.rule for finding in plan.findings if finding.severity == "error"}
+    return "every rank" if rules == {"installed"} else "submit"
 
 
 def _head(plan: PlanDocument, style: Style) -> Iterator[str]:
@@ -95,12 +101,13 @@ def _checked(plan: PlanDocument, width: int) -> Iterator[str]:
         return
     names = {"deepspeed": "DeepSpeed", "accelerate": "Accelerate"}
     found = [f"{names.get(key, key)} {value}" for key, value in plan.checked.versions.items() if value]
-    absent = [names.get(key, key) for key, value in plan.checked.versions.items() if not value]
+    wanted = {"deepspeed", "accelerate"} if plan.spec.train.launcher == "accelerate" else {"deepspeed"}
+    absent = [name for key, name in names.items() if key in wanted and not plan.checked.versions.get(key)]
     parts = []
     if found:
         parts.append(f"loaded by the installed {' and '.join(found)} in {plan.checked.seconds:.1f} s")
     if absent:
-        parts.append(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed here")
+        parts.append(f"{' and '.join(absent)} could not be asked: not installed here, or not working")
     yield from wrapped("; ".join(parts), width, "  ")
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator.estimate import gpu_memory
 from orchestrator.estimate.suggest import HEADROOM
-from orchestrator.planning.style import plain
-from orchestrator.planning.words import bandwidth, bar, columns, count, memory, number, seconds, volume
+from orchestrator.forecast.style import plain
+from orchestrator.forecast.words import bandwidth, bar, columns, count, memory, number, seconds, volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.estimate import HostMemory, MemoryPerGpu, StepTime
-    from orchestrator.planning.estimates import Estimates, Variant
-    from orchestrator.planning.style import Style
+    from orchestrator.forecast.estimates import Estimates, Variant
+    from orchestrator.forecast.style import Style
 
 _UNKNOWN = "?"
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError
 from orchestrator.estimate import World, resolve_hardware, settings_of, shape_of, suggest
-from orchestrator.planning.document import Checked, PlanDocument
-from orchestrator.planning.estimates import Estimates, estimates
-from orchestrator.planning.examine import Examination
-from orchestrator.planning.wishes import assumptions, wishes
+from orchestrator.forecast.document import Checked, PlanDocument
+from orchestrator.forecast.estimates import Estimates, estimates
+from orchestrator.forecast.examine import Examination
+from orchestrator.forecast.wishes import assumptions, wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +57,8 @@ def make_plan(job: LoadedJob, environ: Mapping[str, str], wanted: Wanted) -> Pla
             started.callback(counting.close)
         examined.run()
         running = None if wanted.quick or not examined.config else _start_verify(examined)
+        if running is not None:
+            started.callback(running.close)
         made = _estimates(examined, _shape(job, examined, counting))
         checked = _verified(running, examined)  # its findings are the document's too
         counted = {} if counting is None or not counting.seconds else {"model.config": counting.seconds}
@@ -130,22 +132,27 @@ def _learned(made: Estimates | None) -> dict[str, Any]:
     """Return the facts for the rules that the estimates bring."""
     if made is None:
         return {}
-    learned: dict[str, Any] = {"gpu_memory_needed": made.gpu.total, "tensors": made.shape.tensors}
+    learned: dict[str, Any] = {"gpu_memory_needed": made.gpu.total, "tensors": _matrices(made.shape)}
     learned |= {"pretrained_in": made.shape.pretrained_in, "gpu_memory": made.hardware.gpu_memory}
     return {key: value for key, value in learned.items() if value is not None}
 
 
+def _matrices(shape: ModelShape) -> tuple[int, ...] | None:
+    """Return the sizes of the weights that are no vectors: biases and norms are a few hidden sizes long."""
+    if shape.tensors is None:
+        return None
+    return tuple(size for size in shape.tensors if size > 8 * (shape.hidden_size or 0))
+
+
 def _start_verify(examined: Examination) -> Running | None:
     """Let the installed DeepSpeed and Accelerate load what would be rendered."""
-    try:
-        from orchestrator.configs import verify  # noqa: PLC0415 - jobs without DeepSpeed have nothing to verify
-    except ImportError:
-        return None
+    from orchestrator.configs import verify  # noqa: PLC0415 - jobs without DeepSpeed have nothing to verify
 
     files = {"ds_config.json": json.dumps(examined.config, indent=2)}
     if examined.job.spec.train.launcher == "accelerate":
         files |= _accelerate(examined)
-    return verify.start(files, python_here(examined.job.spec))
+    world_size = 0 if examined.pool is None else examined.pool.world_size
+    return verify.start(files, python_here(examined.job.spec), world_size)
 
 
 def _accelerate(examined: Examination) -> dict[str, str]:
@@ -175,6 +182,6 @@ def _verified(running: Running | None, examined: Examination) -> Checked | None:
     if running is None:
         return None
     found = running.result(_VERIFY_SECONDS)
-    if found.problems:
-        examined.add(JobFileError(*found.problems), rule="installed")
+    examined.add_all("error", found.problems, "installed")
+    examined.add_all("warning", found.warnings, "installed-unread")
     return Checked(found.versions, found.seconds)

@@ -1,0 +1,39 @@
+"""Offload that the ZeRO stage does not have, or that lacks its folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.configs.fields import ZERO
+from orchestrator.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.job.deepspeed_spec import DeepSpeedSpec
+
+
+def offload_problems(config: Mapping[str, Any], spec: DeepSpeedSpec) -> Iterator[Problem]:
+    """Yield a problem for each offload that the stage does not have, or that lacks its path.
+
+    Source: `runtime/engine.py` and `runtime/zero/offload_config.py` of DeepSpeed 0.19.8.
+    """
+    zero = config.get(ZERO)
+    zero = zero if isinstance(zero, dict) else {}
+    for name in ("offload_optimizer", "offload_param"):
+        section = zero.get(name)
+        section = section if isinstance(section, dict) else {}
+        yield from _problems(name, section, zero.get("stage", 0), getattr(spec, f"{name}_nvme_path"))
+
+
+def _problems(name: str, section: Mapping[str, Any], stage: Any, path: Any) -> Iterator[Problem]:
+    where, device = f"deepspeed.{name}", section.get("device", "none")
+    least = 3 if name == "offload_param" or device == "nvme" else 1
+    if device in ("cpu", "nvme") and isinstance(stage, int) and stage < least:
+        what = f"{name} to {device} needs ZeRO stage {least}, the stage is {stage}"
+        yield Problem(what, where, fix=f"set zero_stage: {least}, or {name}: none")
+    if device == "nvme" and not section.get("nvme_path"):
+        yield Problem("offload to nvme needs a path", where, fix=f"add {name}_nvme_path: /local/nvme")
+    if path is not None and device not in ("nvme", "auto"):
+        fix = f"set {name}: nvme, or remove the path"
+        yield Problem(f"is given, but {name} is {device}", f"{where}_nvme_path", str(path), fix)

@@ -1,0 +1,120 @@
+"""From a draft to the text of a job file, checked as `submit` would check it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import JobFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.errors import Problem
+    from orchestrator.importing.draft import Draft, Note
+
+_HEAD = "Made by `orchestrate import` from {source}."
+_HF_OPTIONS = (
+    "--deepspeed",
+    "--deepspeed_config",
+    "--deepspeed-config",
+    "--ds_config",
+    "--deepspeed_config_file",
+)
+DS_CONFIG = "{ds_config}"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import has made.
+
+    Attributes:
+        text: of the job file.
+        notes: what was carried, changed and not carried.
+        later: what stands against starting the job: files that are not there, and the like.
+        warnings: what the rules of `plan` say.
+    """
+
+    text: str
+    notes: tuple[Note, ...]
+    later: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+
+def finish(draft: Draft, source: str, path: Path, environ: Mapping[str, str]) -> Imported:
+    """Write a draft as the text of a job file.
+
+    Args:
+        draft: with `cluster` and most of `train`.
+        source: what it was made from, for the head of the file.
+        path: where the job file will stand; its folder is where relative paths start.
+        environ: the environment, for the secrets that the job passes on.
+
+    Raises:
+        JobFileError: what was imported makes no job file.
+    """
+    from orchestrator.init.document import review  # noqa: PLC0415 - the models are slow to import
+    from orchestrator.job.compose import compose  # noqa: PLC0415
+
+    folder = path.absolute().parent
+    _complete(draft, folder)
+    take_ds_argument(draft)
+    comments = {"": _HEAD.format(source=" ".join(source.split())[:200]), **draft.comments}
+    text = compose(_relative(draft.data, folder), comments)
+    found = review(text, folder, str(path), environ)
+    if found.wrong:
+        raise JobFileError(*found.wrong)
+    return Imported(text, tuple(draft.notes), found.later, found.warnings)
+
+
+def _complete(draft: Draft, folder: Path) -> None:
+    """Fill in what every job file needs."""
+    if draft.get("train.script") is None and draft.get("train.module") is None:
+        what = "for you to correct: no script is named (--script says it)"
+        draft.change("script", what, "train.script", "train.py")
+        draft.comments["train.script"] = "no script was named: write yours"
+    if draft.get("train.workdir") is None and draft.cwd != folder:
+        draft.put("train.workdir", draft.cwd)
+    if draft.get("name") is None:
+        script = draft.get("train.script") or str(draft.get("train.module")).rpartition(".")[2]
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(script)).stem).strip("-.")
+        draft.put("name", stem or "job")
+
+
+def take_ds_argument(draft: Draft) -> None:
+    """Make `--deepspeed ds.json` of the script deepspeed.config_file, and its value `{ds_config}`."""
+    args = draft.get("train.args") or []
+    for number, word in enumerate(args):
+        option, equals, value = word.partition("=")
+        if option not in _HF_OPTIONS:
+            continue
+        at = number if equals else number + 1
+        given = value if equals else (args[at] if at < len(args) else "")
+        if given.endswith(".json") and not given.startswith("{"):
+            _set_ds_file(draft, option, given)
+            args[at] = f"{option}={DS_CONFIG}" if equals else DS_CONFIG
+
+
+def _set_ds_file(draft: Draft, option: str, given: str) -> None:
+    source = f"argument {option} {given}"
+    if draft.get("deepspeed.config_file") is None:
+        draft.carry(source, "deepspeed.config_file", _from_workdir(draft, given))
+    draft.change(source, f"the script is told {DS_CONFIG}, the file that is made from it for the run")
+
+
+def _from_workdir(draft: Draft, text: str) -> str | Path:
+    if text.startswith(("/", "~")):
+        return text
+    return Path(draft.cwd, draft.get("train.workdir") or ".").expanduser() / text
+
+
+def _relative(value: Any, folder: Path) -> Any:
+    """Return data with every absolute `Path` as text, relative to the job file's folder."""
+    if isinstance(value, dict):
+        return {key: _relative(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_relative(inner, folder) for inner in value]
+    return os.path.relpath(value, folder) if isinstance(value, PurePath) else value

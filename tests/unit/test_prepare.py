@@ -1,0 +1,75 @@
+"""What is checked between the job file and the run: files that must be there, and what there is to say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.errors import JobFileError
+from orchestrator.job import load_job
+from orchestrator.prepare import prepare
+
+JOB = """\
+cluster: {backend: local, slots: 2}
+train: {script: train.py, args: ARGS}
+deepspeed: {zero_stage: 3, micro_batch_per_gpu: 1}
+"""
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Return a function that prepares a job with these arguments, and the settings of `--set`."""
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "there.json").write_text("{}")
+
+    def prepared(args, *settings):
+        (tmp_path / "job.yaml").write_text(JOB.replace("ARGS", json.dumps(args)))
+        return prepare(load_job(tmp_path / "job.yaml", settings), {})
+
+    return prepared
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (["--deepspeed_config", "gone.json"], "train.args.1"),
+        (["-x", "--deepspeed=configs/gone.json"], "train.args.1"),
+        (["--ds-config", "/nowhere/gone.json"], "train.args.1"),
+    ],
+)
+def test_a_deepspeed_file_that_an_argument_names_must_be_there(made, args, where):
+    with pytest.raises(JobFileError) as caught:
+        made(args)
+    (problem,) = caught.value.problems
+    assert (problem.what, problem.where.rpartition(": ")[2]) == ("there is no such file", where)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--deepspeed_config", "there.json"],
+        ["--deepspeed_config", "{ds_config}"],
+        ["--deepspeed_config", "{run_dir}/made-later.json"],
+        ["--deepspeed", "--config", "gone.json"],
+        ["--deepspeed_config"],
+    ],
+)
+def test_other_arguments_are_the_scripts_own(made, args):
+    assert made(args).plan.args == tuple(args)
+
+
+def test_hosts_elsewhere_may_have_the_file(made, tmp_path):
+    (tmp_path / "hosts").write_text("a slots=1\n")
+    settings = ("cluster.backend=ssh", f"cluster.hostfile={tmp_path / 'hosts'}", "cluster.slots=1")
+    assert made(["--deepspeed_config", "gone.json"], *settings).plan.backend == "ssh"
+
+
+def test_what_was_changed_in_the_configuration_is_said(made):
+    found = made([], "deepspeed.prefetch_bucket_size=941876.1")
+    assert [each.rule for each in found.findings if each.rule == "configuration"] == ["configuration"]
+    assert any("was rounded to 941876" in warning for warning in found.warnings)
+    quiet = made([], "deepspeed.reduce_bucket_size=auto", "model.hidden_size=64")
+    assert [each.severity for each in quiet.findings if each.rule == "auto-filled"] == ["note"]
+    assert not any("auto" in warning for warning in quiet.warnings)
+    assert quiet.plan.deepspeed["zero_optimization"]["reduce_bucket_size"] == 4096
