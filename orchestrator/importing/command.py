@@ -17,6 +17,7 @@ from orchestrator.importing.program import (
     set_python_beside,
 )
 from orchestrator.importing.slurm_options import Request, add_step, read_options
+from orchestrator.importing.variables import set_variable, warn_of_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
     from orchestrator.importing.draft import Draft
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z", re.DOTALL)
-_SECRET = re.compile(
-    r"(_|\b)(TOKEN|KEY|PASSWORD|PASSWD|SECRET|CREDENTIALS?)\Z|PASSWORD|SECRET", re.IGNORECASE
-)
-_SECRET_OPTION = re.compile(
-    r"\A(TOKEN|PASSWORD)\Z|(HUB|HF|AUTH|ACCESS|API|WANDB|GITHUB)_TOKEN\Z|(API|ACCESS|SECRET|PRIVATE)_KEY\Z|PASSWORD"
-)  # stricter: --eos_token and --text_key hold no secret
-OF_THE_LAUNCHER = names(
-    "MASTER_ADDR MASTER_PORT RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE NODE_RANK GROUP_RANK "
-    "LOCAL_SIZE CROSS_RANK CROSS_SIZE NNODES_RANK MACHINE_RANK"
-)
-"""Variables that the launcher or the agent sets."""
 _IN_FRONT = {"time": (), "nohup": (), "exec": (), "command": (), "env": (), "stdbuf": ("-",), "nice": ("-",)}
 _RUNNERS = {"uv": "run", "poetry": "run", "pipenv": "run", "pixi": "run", "pdm": "run", "rye": "run"}
 _CONTAINERS = ("apptainer", "singularity")
@@ -255,48 +245,3 @@ def _refuse_shell(start: Start, draft: Draft, source: str) -> None:
     script = next((word for word in start.words if not word.startswith("-")), "")
     what = "starts a shell, not a training script"
     raise JobFileError(Problem(what, source, start.word, f"import the script itself: {script}"))
-
-
-def masked(words: Sequence[str]) -> list[str]:
-    """Return a command line without the values of secrets, to be shown or written."""
-    found, hide = [], False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        secret = is_secret_option(name) if name.startswith("-") else is_secret(name)
-        found.append("…" if hide else f"{name}=…" if equals and secret else word)
-        hide = secret and not equals and word.startswith("-")
-    return found
-
-
-def is_secret(name: str) -> bool:
-    """Return whether the name of a variable is that of a secret."""
-    return _SECRET.search(name) is not None
-
-
-def is_secret_option(word: str) -> bool:
-    """Return whether an option of a script takes a secret."""
-    name = word.lstrip("-").upper().replace("-", "_")
-    return word.startswith("-") and _SECRET_OPTION.search(name) is not None
-
-
-def warn_of_secrets(draft: Draft) -> None:
-    """Name the arguments of the script that hold a secret: they are written out."""
-    for word in draft.get("train.args") or []:
-        name = word.partition("=")[0]
-        if is_secret_option(name):
-            what = "its value stands in the job file now: hand it over in the environment, by train.secrets"
-            draft.change(f"argument {name}", what)
-
-
-def set_variable(draft: Draft, name: str, value: str, source: str) -> None:
-    """Write a variable: into train.env, or train.secrets without its value."""
-    if name in OF_THE_LAUNCHER:
-        draft.drop(f"{source}: {name}", "is set for each rank by the launcher")
-    elif is_secret(name):
-        secrets = draft.get("train.secrets") or []
-        if name not in secrets:
-            draft.put("train.secrets", [*secrets, name])
-        what = f"its value is not written out: export {name} before submit, which passes it on"
-        draft.change(f"{source}: {name}", f"train.secrets: {name}, {what}")
-    else:
-        draft.carry(source, f"train.env.{name}", value)

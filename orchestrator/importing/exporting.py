@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,10 @@ def _accelerate(known: _Job, target: Path, *, is_stdout: bool) -> Exported:
     import yaml  # noqa: PLC0415 - slow to import
 
     folder, several = target.absolute().parent, len(known.pool.hosts) > 1
-    files, notes = [(folder / DS_CONFIG, _json(known.config))], [*_left_auto(known.config), *_unsaid(known)]
+    files, notes = (
+        [(folder / DS_CONFIG, _json(known.config))],
+        [*_left_auto(known.config), *_unsaid(known, target)],
+    )
     config = _basis(known, folder)
     section = config["deepspeed_config"]
     if several and known.job.spec.cluster.backend != "slurm":
@@ -165,11 +169,11 @@ def _basis(known: _Job, folder: Path) -> dict[str, Any]:
     return {**config, "machine_rank": 0, "same_network": True}
 
 
-def _unsaid(known: _Job) -> list[str]:
+def _unsaid(known: _Job, target: Path) -> list[str]:
     """Return what the job file says and an Accelerate configuration cannot."""
     train = known.job.spec.train
     what = f"-m {train.module}" if train.module else str(train.script)
     said = {"env": train.env, "setup": train.setup, "secrets": train.secrets, "args": train.args}
     names = ", ".join(f"train.{key}" for key, value in said.items() if value)
-    found = [f"start it with: accelerate launch --config_file FILE {what}"]
+    found = [f"start it with: accelerate launch --config_file {shlex.quote(str(target))} {what}"]
     return [*found, f"not exported: {names}"] if names else found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.errors import Problem
     from orchestrator.importing.draft import Draft, Note
@@ -66,8 +66,15 @@ def finish(draft: Draft, source: str, path: Path, environ: Mapping[str, str]) ->
     text = compose(_relative(draft.data, folder), comments)
     found = review(text, folder, str(path), environ)
     if found.wrong:
-        raise JobFileError(*found.wrong)
+        raise JobFileError(*(_at_source(problem, draft.notes) for problem in found.wrong))
     return Imported(text, tuple(draft.notes), found.later, found.warnings)
+
+
+def _at_source(problem: Problem, notes: Sequence[Note]) -> Problem:
+    """Return a problem of a job file that is not written with the place that its value came from."""
+    key = problem.where.rpartition(": ")[2]
+    source = next((note.source for note in notes if note.text.startswith(f"{key}: ")), None)
+    return problem if source is None else replace(problem, where=source)
 
 
 def _complete(draft: Draft, folder: Path) -> None:

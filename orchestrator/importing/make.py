@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.importing.accelerate import map_accelerate
 from orchestrator.importing.accelerate_read import default_path, read_settings, read_text
-from orchestrator.importing.command import Context, find_start, map_start, masked
+from orchestrator.importing.command import Context, find_start, map_start
 from orchestrator.importing.draft import Draft
 from orchestrator.importing.finish import Imported, finish
 from orchestrator.importing.program import set_program
 from orchestrator.importing.script import map_script
 from orchestrator.importing.slurm_options import Request
 from orchestrator.importing.slurm_section import write_slurm
+from orchestrator.importing.variables import masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ def make(wish: Wish, environ: Mapping[str, str]) -> Imported:
     """
     draft = Draft(wish.cwd)
     if wish.script is not None:
-        set_program(draft, shlex.split(wish.script), "--script", module=False, no_python=False)
+        set_program(draft, _split(wish.script, "--script"), "--script", module=False, no_python=False)
     name = _map(wish, draft, environ)
     if wish.deepspeed_config is not None and draft.get("deepspeed.config_file") is None:
         _use_file(draft, wish.deepspeed_config)
@@ -97,16 +98,16 @@ def _map(wish: Wish, draft: Draft, environ: Mapping[str, str]) -> str:
     if len(words) == 1 and (path.is_file() or not re.search(r"\s", words[0])):
         return _map_file(path, wish, draft, context)
     if len(words) == 1:
-        words = _split(words[0])
+        words = _split(words[0], "SOURCE")
     _map_words(words, draft, context)
     return " ".join(masked(words))
 
 
-def _split(text: str) -> list[str]:
+def _split(text: str, where: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise JobFileError(Problem(f"cannot be read: {error}", "SOURCE", text, "close the quote")) from None
+        raise JobFileError(Problem(f"cannot be read: {error}", where, text, "close the quote")) from None
 
 
 def _map_file(path: Path, wish: Wish, draft: Draft, context: Context) -> str:

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.importing.command import (
-    OF_THE_LAUNCHER,
     Context,
     Start,
     find_start,
     map_start,
-    set_variable,
 )
 from orchestrator.importing.shell import Command, read_commands
 from orchestrator.importing.shell_scope import Scope
 from orchestrator.importing.slurm_options import read_directives
 from orchestrator.importing.slurm_section import write_slurm
+from orchestrator.importing.variables import OF_THE_LAUNCHER, set_variable
 
 if TYPE_CHECKING:
     from orchestrator.importing.draft import Draft

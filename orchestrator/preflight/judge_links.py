@@ -176,7 +176,8 @@ def facts(case: Case) -> dict[str, str]:
         return {}
     speeds = sorted(measured.speeds.values())
     ways = "/".join(sorted(set(measured.ways.values())))
-    text = f"{len(speeds)} pairs: median {rate(median(speeds))}, slowest {rate(speeds[0])} ({ways})"
+    pairs = f"{len(speeds)} pair{'s' if len(speeds) > 1 else ''}"
+    text = f"{pairs}: median {rate(median(speeds))}, slowest {rate(speeds[0])} ({ways})"
     if measured.together is not None:
         speed, hosts = measured.together
         text += f"; {hosts} hosts together: {rate(speed)}"
@@ -192,4 +193,9 @@ def _times(usual: float, speed: float) -> str:
 def rate(speed: float) -> str:
     """Return bytes/s for a reader, with the bits of a link's data sheet: `1.25 GB/s (10 Gbit/s)`."""
     power, unit = (1e9, "G") if speed >= 1e9 else (1e6, "M")
-    return f"{speed / power:.3g} {unit}B/s ({speed * 8 / power:.3g} {unit}bit/s)"
+    return f"{_digits(speed / power)} {unit}B/s ({_digits(speed * 8 / power)} {unit}bit/s)"
+
+
+def _digits(value: float) -> str:
+    """Return three digits of a number, and all before its point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

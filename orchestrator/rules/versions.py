@@ -59,11 +59,11 @@ def removed_key(facts: Facts) -> Iterator[Problem]:
 
 @rule("renamed-key", "warning")
 def renamed_key(facts: Facts) -> Iterator[Problem]:
-    """Keys with an old name should be written with the new one.
+    """Keys with an old name, or that a newer DeepSpeed refuses, should be written as it reads them.
 
     Source: as removed-key.
     """
-    return versions.renamed(facts.config, facts.deepspeed)
+    return versions.changing(facts.config, facts.deepspeed)
 
 
 @rule("old-deepspeed", "warning")

@@ -153,8 +153,8 @@ def test_what_no_script_fills_is_given_accelerates_default(tmp_path):
             {},
             (
                 "ds.json:1: zero_optimization.reduce_bucket_size is auto and nobody fills it "
-                "(got auto)\n  fix: write a number, or the model's width as model.hidden_size, or auto: script "
-                "under deepspeed, if the script fills it (Accelerate's prepare, HF Trainer)"
+                "(got auto)\n  fix: write a number, or the model's width as model.hidden_size, or auto: "
+                "script under deepspeed, if the script fills it (Accelerate's prepare, HF Trainer)"
             ),
         ),
         (
@@ -171,23 +171,24 @@ def test_what_no_script_fills_is_given_accelerates_default(tmp_path):
             {"launcher": "accelerate"},
             (
                 "ds.json:1: zero_optimization.sub_group_size is auto and nobody fills it (got auto)"
-                "\n  fix: write a value, or remove it: neither Accelerate's prepare nor HF Trainer fills this one"
+                "\n  fix: write a value, or remove it: neither Accelerate's prepare nor HF Trainer fills "
+                "this one"
             ),
         ),
         (
             {"zero_optimization": {"stage": 1}, "pipeline": {"stages": "auto"}},
             {"launcher": "accelerate"},
             (
-                "ds.json:1: pipeline.stages is auto and nobody fills it (got auto)\n  fix: remove it: auto is "
-                "DeepSpeed's default, and Accelerate's prepare refuses the word"
+                "ds.json:1: pipeline.stages is auto and nobody fills it (got auto)\n  fix: remove it: auto "
+                "is DeepSpeed's default, and Accelerate's prepare refuses the word"
             ),
         ),
         (
             {"zero_optimization": {"stage": 3}},
             {"overrides": {"communication_data_type": "auto"}},
             (
-                "deepspeed.overrides.communication_data_type: communication_data_type is auto and nobody fills "
-                "it (got auto)\n  fix: write a value, or remove it"
+                "deepspeed.overrides.communication_data_type: communication_data_type is auto and nobody "
+                "fills it (got auto)\n  fix: write a value, or remove it"
             ),
         ),
     ],

@@ -197,6 +197,6 @@ def test_a_rounded_size_is_said_where_its_value_changes():
     fields = {"zero_stage": 3, "prefetch_bucket_size": 0.9 * 1023 * 1023, "reduce_bucket_size": 5e8}
     (note,) = build(DeepSpeedSpec.model_validate(fields), POOL, Path("/nowhere")).warnings[:1]
     assert str(note) == (
-        "deepspeed.prefetch_bucket_size: zero_optimization.stage3_prefetch_bucket_size was rounded to 941876: "
-        "DeepSpeed takes whole numbers (got 941876.1)\n  fix: write 941876"
+        "deepspeed.prefetch_bucket_size: zero_optimization.stage3_prefetch_bucket_size was rounded to "
+        "941876: DeepSpeed takes whole numbers (got 941876.1)\n  fix: write 941876"
     )

@@ -109,6 +109,8 @@ def test_a_wrong_file_is_told_and_nothing_is_written(here, name, text, message):
 def test_nothing_to_import(here):
     done = run(here, "import")
     assert (done.returncode, "SOURCE: nothing to import" in done.stderr) == (2, True)
+    done = run(here, "import", "accelerate.yaml", "--script", "it's.py")
+    assert (done.returncode, "--script: cannot be read: No closing quotation" in done.stderr) == (2, True)
     done = run(here, "import", "accelerate.yaml", "-o", "no/job.yaml")
     assert (done.returncode, "there is no such folder" in done.stderr) == (2, True)
 

@@ -227,6 +227,10 @@ def test_conditions_and_unknown_commands_are_named_with_their_lines(imported):
         ("#!/bin/sh\n#SBATCH --nodes='2\n", "run.sh:2: cannot be read: No closing quotation"),
         ("#!/bin/sh\n#SBATCH --nodes\ntorchrun a.py", "run.sh:2: lacks its value (got --nodes)"),
         ("#!/bin/sh\n#SBATCH -N1\n#SBATCH hetjob\ntorchrun a.py", "run.sh:3: is no option"),
+        (
+            "#!/bin/sh\n#SBATCH -N1\n#SBATCH --time=soon\n#SBATCH -G8\ntorchrun a.py",
+            "run.sh:3: --time: ",
+        ),
         ("#!/bin/sh\n#SBATCH --nodes=many\ntorchrun a.py", "run.sh:2: --nodes: expected a number"),
     ],
 )
