@@ -128,8 +128,11 @@ def _say_next(path: Path) -> None:
 @click.argument("job", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="The file to write; default: stdout.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one value of the job file.")
+@click.option("--fields", is_flag=True, help="For accelerate: its own fields, without a DeepSpeed file.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def export_command(kind: str, job: Path, output: Path | None, settings: tuple[str, ...], force: bool) -> None:
+def export_command(
+    kind: str, job: Path, output: Path | None, settings: tuple[str, ...], *, fields: bool, force: bool
+) -> None:
     """Write what a job file says for another tool.
 
     accelerate writes a configuration for `accelerate launch --config_file`, with DeepSpeed's JSON and the
@@ -138,7 +141,9 @@ def export_command(kind: str, job: Path, output: Path | None, settings: tuple[st
     from orchestrator.importing.exporting import export
     from orchestrator.job import load_job
 
-    exported = export(kind, load_job(job, settings), output)
+    if fields and kind != "accelerate":
+        raise click.UsageError("--fields is for accelerate")
+    exported = export(kind, load_job(job, settings), output, fields=fields)
     if output is None:
         click.echo(exported.files[0][1], nl=False)
     else:

@@ -13,8 +13,8 @@ import click
 from orchestrator.cli.output import print_json
 
 if TYPE_CHECKING:
-    from orchestrator.job import LoadedJob
     from orchestrator.forecast import PlanDocument
+    from orchestrator.job import LoadedJob
 
 _WIDTH = 100  # columns of a pipe
 _LEAST = 60

@@ -177,8 +177,8 @@ def _field_mode(settings: Settings, draft: Draft) -> None:
     _precision(settings, draft)
     if draft.get("deepspeed.precision") is None:
         draft.put("deepspeed.precision", "fp32")
-    # DeepSpeedPlugin: what the script's data loader and Accelerator(...) say is filled in by prepare()
-    for key in ("train_batch_size", "train_micro_batch_size_per_gpu", *_FILLED):
+    # DeepSpeedPlugin: prepare() fills in what the script's Accelerator(...) says; batch sizes it does anyway
+    for key in _FILLED:
         if draft.get(f"deepspeed.{key}") is None:
             draft.put(f"deepspeed.overrides.{key}", "auto")
 

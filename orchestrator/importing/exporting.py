@@ -50,16 +50,18 @@ class _Job:
         return deepspeed_filter(whole, self.pool)
 
 
-def export(kind: str, job: LoadedJob, output: Path | None) -> Exported:
+def export(kind: str, job: LoadedJob, output: Path | None, *, fields: bool = False) -> Exported:
     """Return the files of another tool that say what a job file says.
 
     Args:
         kind: accelerate, deepspeed or hostfile.
         job: the job file.
         output: the file to write; None for stdout.
+        fields: say DeepSpeed's configuration in Accelerate's own fields, without a JSON file.
 
     Raises:
-        JobFileError: the hosts or the configuration are wrong, or there is not what is asked for.
+        JobFileError: the hosts or the configuration are wrong, there is not what is asked for, or Accelerate
+            has no field for something.
     """
     from orchestrator.prepare import pool_of  # noqa: PLC0415 - only a command needs it
 
@@ -70,7 +72,7 @@ def export(kind: str, job: LoadedJob, output: Path | None) -> Exported:
         return Exported(((target, _json(known.config)),), _left_auto(known.config))
     if kind == "hostfile":
         return Exported(((target, _hostfile(known)),), _slots(known))
-    return _accelerate(known, target, is_stdout=output is None)
+    return _accelerate(known, target, is_stdout=output is None, fields=fields)
 
 
 def _config(job: LoadedJob, pool: HostPool, kind: str) -> dict[str, Any] | None:
@@ -118,15 +120,13 @@ def _slots(known: _Job) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _accelerate(known: _Job, target: Path, *, is_stdout: bool) -> Exported:
+def _accelerate(known: _Job, target: Path, *, is_stdout: bool, fields: bool) -> Exported:
     import yaml  # noqa: PLC0415 - slow to import
 
     folder, several = target.absolute().parent, len(known.pool.hosts) > 1
-    files, notes = (
-        [(folder / DS_CONFIG, _json(known.config))],
-        [*_left_auto(known.config), *_unsaid(known, target)],
-    )
-    config = _basis(known, folder)
+    files = [] if fields else [(folder / DS_CONFIG, _json(known.config))]
+    notes = [*_left_auto(known.config), *_unsaid(known, target)]
+    config = _in_fields(_basis(known, folder), known) if fields else _basis(known, folder)
     section = config["deepspeed_config"]
     if several and known.job.spec.cluster.backend != "slurm":
         section |= {"deepspeed_multinode_launcher": "pdsh", "deepspeed_hostfile": str(folder / HOSTFILE)}
@@ -139,7 +139,7 @@ def _accelerate(known: _Job, target: Path, *, is_stdout: bool) -> Exported:
         del section["deepspeed_multinode_launcher"]
     if len({len(host.slots) for host in known.pool.hosts}) > 1 and not known.filter:
         notes.append("hosts have different numbers of slots: Accelerate starts the same number on each")
-    if is_stdout:
+    if is_stdout and files:
         notes.append(
             f"the files that it names ({', '.join(path.name for path, _ in files)}) come with -o FILE"
         )
@@ -167,6 +167,25 @@ def _basis(known: _Job, folder: Path) -> dict[str, Any]:
     if names:
         config["deepspeed_config"]["deepspeed_moe_layer_cls_names"] = ",".join(names)
     return {**config, "machine_rank": 0, "same_network": True}
+
+
+def _in_fields(config: dict[str, Any], known: _Job) -> dict[str, Any]:
+    """Return the configuration with Accelerate's own fields in place of DeepSpeed's file.
+
+    Raises:
+        JobFileError: something has no field.
+    """
+    from orchestrator.importing.accelerate_plugin import as_fields  # noqa: PLC0415 - only --fields needs it
+
+    found = as_fields(known.config or {})
+    if found.unsaid:
+        what = f"Accelerate has no field for {', '.join(found.unsaid)}"
+        raise JobFileError(
+            Problem(what, "--fields", fix="export without --fields: then DeepSpeed's file says it")
+        )
+    section = {**config["deepspeed_config"], **found.section}
+    del section["deepspeed_config_file"]
+    return {**config, "deepspeed_config": section, "mixed_precision": found.mixed_precision}
 
 
 def _unsaid(known: _Job, target: Path) -> list[str]:

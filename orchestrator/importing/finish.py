@@ -109,6 +109,8 @@ def _set_ds_file(draft: Draft, option: str, given: str) -> None:
     source = f"argument {option} {given}"
     if draft.get("deepspeed.config_file") is None:
         draft.carry(source, "deepspeed.config_file", _from_workdir(draft, given))
+        if option == "--deepspeed":
+            draft.change(source, "the option is HF Trainer's, which fills auto", "deepspeed.auto", "script")
     draft.change(source, f"the script is told {DS_CONFIG}, the file that is made from it for the run")
 
 

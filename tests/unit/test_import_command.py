@@ -115,6 +115,10 @@ def test_nothing_to_import(here):
     assert (done.returncode, "there is no such folder" in done.stderr) == (2, True)
 
 
+LOCAL = """\
+cluster: {backend: local, slots: 2}
+train: {script: train.py, launcher: accelerate}
+"""
 JOB = """\
 cluster: {backend: pdsh, hostfile: hosts, exclude: "b:1"}
 train: {script: train.py, launcher: accelerate, master_port: 29501, env: {A: b}}
@@ -153,6 +157,35 @@ def test_what_is_exported_for_several_hosts_can_be_imported_again(here):
     assert again.deepspeed.moe_layer_cls_names == ["A", "B"]
     ours = run(here, "export", "deepspeed", "again.yaml")
     assert json.loads(ours.stdout) == json.loads((here / "ds_config.json").read_text())
+
+
+def test_export_in_accelerates_own_fields(here):
+    text = "{zero_stage: 3, offload_param: cpu, gradient_accumulation_steps: 2, precision: bf16}"
+    (here / "job.yaml").write_text(f"{LOCAL}deepspeed: {text}\n")
+    done = run(here, "export", "accelerate", "job.yaml", "--fields", "-o", "out.yaml")
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((here / "out.yaml").read_text())
+    assert config["mixed_precision"] == "bf16"
+    assert config["deepspeed_config"] == {
+        "zero_stage": 3,
+        "offload_param_device": "cpu",
+        "gradient_accumulation_steps": 2,
+        "zero3_init_flag": True,
+    }
+    assert not (here / "ds_config.json").exists()
+    assert run(here, "import", "out.yaml", "-o", "again.yaml", "--script", "train.py").returncode == 0
+    assert load_job(here / "again.yaml").spec.deepspeed == load_job(
+        here / "job.yaml"
+    ).spec.deepspeed.model_copy(update={"zero3_init": True, "overrides": {"gradient_clipping": "auto"}})
+
+
+def test_what_has_no_field_of_accelerates_is_said(here):
+    (here / "job.yaml").write_text(f"{LOCAL}deepspeed: {{zero_stage: 3, hpz: 2}}\n")
+    done = run(here, "export", "accelerate", "job.yaml", "--fields")
+    assert done.returncode == 2
+    assert "Accelerate has no field for zero_optimization.zero_hpz_partition_size" in done.stderr
+    done = run(here, "export", "deepspeed", "job.yaml", "--fields")
+    assert (done.returncode, "--fields is for accelerate" in done.stderr) == (2, True)
 
 
 def test_no_training_package_is_imported(here):

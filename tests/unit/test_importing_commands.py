@@ -178,7 +178,8 @@ def test_deepspeed_passes_local_rank_and_the_job_does_not(imported):
 def test_the_scripts_own_deepspeed_file_becomes_the_jobs(imported, tmp_path, option):
     (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 2}, "train_batch_size": 2}')
     data, _ = imported(f"torchrun --nproc_per_node 2 train.py {option} --x 1")
-    assert data["deepspeed"] == {"config_file": "ds.json"}
+    trainer = {"auto": "script"} if "--deepspeed" in option.replace("=", " ").split() else {}
+    assert data["deepspeed"] == {"config_file": "ds.json", **trainer}
     assert shlex.join(data["train"]["args"]) == shlex.join(
         shlex.split(option.replace("ds.json", "{ds_config}") + " --x 1")
     )

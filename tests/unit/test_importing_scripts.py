@@ -95,7 +95,7 @@ def test_a_script_as_people_write_them(imported):
             "env": {"NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "12"},
             "secrets": ["WANDB_API_KEY"],
         },
-        "deepspeed": {"config_file": "proj/ds.json"},
+        "deepspeed": {"config_file": "proj/ds.json", "auto": "script"},
     }
     dropped = [note for note in notes if note.startswith("not carried")]
     for place in ("train.sbatch:19: MASTER_ADDR", "train.sbatch:20: MASTER_PORT", "train.sbatch:8: --output"):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from orchestrator.estimate import Hardware, ModelShape, Settings, World
-from orchestrator.job import load_job
 from orchestrator.forecast import estimates
 from orchestrator.forecast.draw import draw
 from orchestrator.forecast.draw_estimates import memory_lines, traffic_lines
@@ -21,6 +20,7 @@ from orchestrator.forecast.draw_hosts import batch_line, groups_line, groups_on,
 from orchestrator.forecast.estimates import stage_name
 from orchestrator.forecast.make import Wanted, make_plan
 from orchestrator.forecast.words import bar, columns, count, memory, seconds, volume
+from orchestrator.job import load_job
 from tests import samples
 
 GOLDEN = samples.ROOT / "tests/golden"
