@@ -198,7 +198,8 @@ def _own_configurations(job: LoadedJob) -> list[Problem]:
     for number, (option, value) in enumerate(zip(args, [*args, ""][1:], strict=True)):
         name, joined, path = option.partition("=")
         path = path if joined else value
-        if _DS_OPTION.fullmatch(name) and path.endswith(".json") and "{" not in path:
+        far = job.spec.cluster.backend != "local" and path.startswith("/")  # perhaps on the hosts alone
+        if _DS_OPTION.fullmatch(name) and path.endswith(".json") and "{" not in path and not far:
             where = f"train.args.{number if joined else number + 1}"
             problems += _missing(where, job.spec.train.workdir_path(job.base_dir) / path)
     return problems

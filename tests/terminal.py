@@ -70,6 +70,21 @@ class Terminal:
             pass
         return self.process.wait(self.patience)
 
+    def end_with(self, key: str) -> int:
+        """Type a key until the program ends; return its exit code.
+
+        Once is not always enough: CPython 3.11 loses a Ctrl-C between its prompt and its wait for a key
+        (`readline_until_enter_or_signal`), and a user would press it again.
+        """
+        for _ in range(3):
+            self.send(key)
+            end = time.monotonic() + self.patience / 3
+            while self._read(end):
+                pass
+            if time.monotonic() < end:
+                break
+        return self.process.wait(self.patience)
+
     def _read(self, end: float) -> bool:
         """Read what there is; False at the end of the output or of the patience."""
         if not select.select([self.ours], [], [], max(0.0, end - time.monotonic()))[0]:

@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from orchestrator.job.deepspeed_spec import DeepSpeedSpec
 
 
+_OLD = {"offload_optimizer": "cpu_offload", "offload_param": "cpu_offload_param"}
+"""Names of before 0.4, which DeepSpeed 0.19.8 still reads: `true` is the CPU."""
+
+
+def offload_device(zero: Mapping[str, Any], name: str) -> str:
+    """Return where `offload_optimizer` or `offload_param` moves to: cpu, nvme, auto or none.
+
+    Args:
+        zero: section `zero_optimization`.
+        name: one of the two.
+    """
+    section = zero.get(name)
+    device = section.get("device") if isinstance(section, dict) else None
+    return str(device or ("cpu" if zero.get(_OLD[name]) is True else "none"))
+
+
 def offload_problems(config: Mapping[str, Any], spec: DeepSpeedSpec) -> Iterator[Problem]:
     """Yield a problem for each offload that the stage does not have, or that lacks its path.
 

@@ -128,7 +128,7 @@ class Hardware:
         nvme: NVMe of one host, bytes/s.
         storage: where checkpoints go, all hosts together, bytes/s.
         host_mtbf: mean time between failures of one host, seconds.
-        restart_time: from a failure to the first step after it, seconds.
+        restart_time: from noticing a failure to the first step after it, seconds.
     """
 
     gpu: Gpu | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.configs.offload import offload_device
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -194,5 +196,5 @@ def _precision(config: Mapping[str, Any]) -> Precision:
 
 
 def _device(zero: Mapping[str, Any], name: str) -> OffloadDevice:
-    device = _section(zero, name).get("device")
+    device = offload_device(zero, name)
     return "cpu" if device == "cpu" else "nvme" if device == "nvme" else "none"

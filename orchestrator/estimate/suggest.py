@@ -158,8 +158,8 @@ def _choices(settings: Settings, world: World, hardware: Hardware, *, lossy: boo
     plain = replace(settings, hpz=1, quantized_weights=False, quantized_gradients=False, offload_param="none")
     devices: tuple[OffloadDevice, ...] = ("none", "cpu", "nvme") if hardware.nvme else ("none", "cpu")
     for stage, optimizer in product((1, 2), devices[:2]):
-        yield replace(plain, stage=stage, offload_optimizer=optimizer)
-    groups = sorted({1, world.gpus_per_node}) if world.nodes > 1 else [1]
+        yield replace(plain, stage=stage, offload_optimizer=optimizer, quantized_nontrainable=False)
+    groups = sorted({1, world.gpus_per_node, max(settings.hpz, 1)}) if world.nodes > 1 else [1]
     quantized = (False, True) if lossy and world.nodes > 1 else (False,)
     offloads = [pair for pair in product(devices, devices) if "none" not in pair[:1] or pair[1] == "none"]
     for (optimizer, param), hpz, weights, gradients in product(offloads, groups, quantized, quantized):

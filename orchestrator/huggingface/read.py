@@ -99,7 +99,10 @@ def start_count(spec: ModelSpec, python: str | None, base_dir: Path) -> Counting
 
 def config_source(word: str, base_dir: Path) -> str:
     """Return what AutoConfig is asked for: the path of what is on this disk, else a name on the hub."""
-    path = base_dir / Path(word).expanduser()
+    try:
+        path = base_dir / Path(word).expanduser()
+    except RuntimeError:  # no such user: the hub will not know it either
+        return word
     return str(path) if path.exists() or word.startswith(("/", "./", "../", "~")) else word
 
 

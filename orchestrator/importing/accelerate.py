@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.importing.accelerate_fields import map_deepspeed
 from orchestrator.importing.accelerate_hosts import carry_address, place_hosts, place_in_slurm
 from orchestrator.importing.accelerate_read import check_type
+from orchestrator.importing.accelerate_values import is_on, precision_word
 
 if TYPE_CHECKING:
     from orchestrator.importing.accelerate_read import Settings
@@ -98,19 +99,6 @@ def _without_deepspeed(settings: Settings, draft: Draft) -> None:
 _DEEPSPEED_ONLY = frozenset(
     {"zero_stage", "zero3_init_flag", "zero3_save_16bit_model", "deepspeed_config_file"}
 )
-
-
-def precision_word(settings: Settings) -> str | None:
-    """Return no, fp16, bf16 or fp8; None where nothing is said. YAML reads `no` without quotes as false."""
-    value = settings.values.get("mixed_precision")
-    if value is None and is_on(settings.get("fp16")):
-        return "fp16"  # as files of Accelerate before 0.5 have it
-    return "no" if value is False else None if value is None else str(value).lower()
-
-
-def is_on(value: Any) -> bool:
-    """Return what Accelerate makes of a flag that may be written as a word."""
-    return str(value).lower() in ("true", "yes", "1", "on", "y", "t")
 
 
 def _environment(settings: Settings, draft: Draft, *, deepspeed: bool) -> None:

@@ -165,6 +165,8 @@ def merged(parsed: Parsed, draft: Draft, source: str, environ: Mapping[str, str]
             draft.drop(f"{source}: --{name}", f"{options[name]} is known only when it runs")
         else:
             _set(settings, name, options[name], f"{source}: --{name}")
+    if "mixed_precision" in options:  # then the file's own is not read, so it is not said twice
+        settings.of_file = {**settings.of_file, "mixed_precision": None}
     section = settings.of_file.get(SECTION)
     if "deepspeed_config_file" in options and isinstance(section, dict):
         named = {**section, "deepspeed_config_file": options["deepspeed_config_file"]}

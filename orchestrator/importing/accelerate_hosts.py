@@ -73,12 +73,18 @@ def place_in_slurm(settings: Settings, draft: Draft) -> None:
             fix = f"use a multiple of {machines}"
             raise JobFileError(Problem(what, settings.where("num_processes"), str(processes), fix))
         draft.carry(settings.where("num_processes"), "cluster.slots", processes // machines)
-    for key in ("main_process_ip", "main_process_port", "machine_rank"):
-        if settings.get(key) not in (None, 0):
-            draft.drop(settings.where(key), "it is found out when Slurm has given the hosts")
+    _drop_address(settings, draft)
+    if settings.get("machine_rank") not in (None, 0):
+        draft.drop(settings.where("machine_rank"), _RANK)
     for key in ("hostfile", "inclusion_filter", "exclusion_filter", "multinode_launcher"):
         if settings.get(f"deepspeed_{key}") is not None:
             draft.drop(settings.where(f"deepspeed_{key}"), "Slurm gives the hosts, and srun starts them")
+
+
+def _drop_address(settings: Settings, draft: Draft) -> None:
+    for key in ("main_process_ip", "main_process_port"):
+        if settings.get(key) not in (None, 0):
+            draft.drop(settings.where(key), "it is found out when Slurm has given the hosts")
 
 
 def _gpu_ids(settings: Settings) -> list[str]:
@@ -160,7 +166,10 @@ def _say_launcher(settings: Settings, draft: Draft, launcher: str, where: str) -
 def _filters(settings: Settings, draft: Draft, hosts: Hosts, launcher: str) -> None:
     """Fill in the filters; with one Accelerate passes no number of processes on, so slots decide."""
     exclude, include = (settings.get(f"deepspeed_{name}_filter") for name in ("exclusion", "inclusion"))
-    if launcher in ("standard", "slurm") and not (exclude or include):
+    if launcher == "standard":
+        for name in ("deepspeed_exclusion_filter", "deepspeed_inclusion_filter"):
+            if settings.get(name) is not None:
+                draft.drop(settings.where(name), "Accelerate ignores it with this launcher")
         return
     if exclude and include:
         draft.drop(
@@ -176,6 +185,9 @@ def _filters(settings: Settings, draft: Draft, hosts: Hosts, launcher: str) -> N
 
 def carry_address(settings: Settings, draft: Draft) -> None:
     """Write the address and the port of rank 0, where they are said."""
+    if draft.get("cluster.backend") == "slurm":
+        _drop_address(settings, draft)
+        return
     ip, port = settings.get("main_process_ip"), settings.get("main_process_port")
     if ip is not None:
         draft.carry(settings.where("main_process_ip"), "train.master_addr", str(ip))

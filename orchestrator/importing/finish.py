@@ -85,10 +85,19 @@ def _complete(draft: Draft, folder: Path) -> None:
         draft.comments["train.script"] = "no script was named: write yours"
     if draft.get("train.workdir") is None and draft.cwd != folder:
         draft.put("train.workdir", draft.cwd)
+    _shorten_script(draft)
     if draft.get("name") is None:
         script = draft.get("train.script") or str(draft.get("train.module")).rpartition(".")[2]
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(script)).stem).strip("-.")
         draft.put("name", stem or "job")
+
+
+def _shorten_script(draft: Draft) -> None:
+    """Let a script below the workdir start there, as `$PWD/train.py` of a shell script does not."""
+    script = draft.get("train.script")
+    workdir = str(draft.get("train.workdir") or draft.cwd)
+    if isinstance(script, str) and script.startswith(f"{workdir}/"):
+        draft.put("train.script", script.removeprefix(f"{workdir}/"))
 
 
 def take_ds_argument(draft: Draft) -> None:
@@ -100,7 +109,10 @@ def take_ds_argument(draft: Draft) -> None:
             continue
         at = number if equals else number + 1
         given = value if equals else (args[at] if at < len(args) else "")
-        if given.endswith(".json") and not given.startswith("{"):
+        if given.endswith(".json") and ("{" in given or "$" in given or "`" in given):
+            what = "is known only when it runs: name a file as deepspeed.config_file, and {ds_config} here"
+            draft.drop(f"argument {option} {given}", what)
+        elif given.endswith(".json"):
             _set_ds_file(draft, option, given)
             args[at] = f"{option}={DS_CONFIG}" if equals else DS_CONFIG
 
@@ -115,9 +127,12 @@ def _set_ds_file(draft: Draft, option: str, given: str) -> None:
 
 
 def _from_workdir(draft: Draft, text: str) -> str | Path:
+    workdir = draft.get("train.workdir")
     if text.startswith(("/", "~")):
         return text
-    return Path(draft.cwd, draft.get("train.workdir") or ".").expanduser() / text
+    if isinstance(workdir, str):
+        return os.path.normpath(f"{workdir}/{text}")
+    return Path(draft.cwd, workdir or ".") / text
 
 
 def _relative(value: Any, folder: Path) -> Any:

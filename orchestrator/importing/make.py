@@ -90,7 +90,7 @@ def _map(wish: Wish, draft: Draft, environ: Mapping[str, str]) -> str:
             what = "reads Accelerate's own default; a source was given too"
             raise JobFileError(Problem(what, "--accelerate-default", wish.sources[0], "give one of the two"))
         return _map_configuration(default_path(environ), wish, draft)
-    if not wish.sources:
+    if not "".join(wish.sources).strip():
         fix = "name a file, write a command line behind --, or give --accelerate-default"
         raise JobFileError(Problem("nothing to import", "SOURCE", fix=fix))
     words = list(wish.sources)
@@ -100,7 +100,7 @@ def _map(wish: Wish, draft: Draft, environ: Mapping[str, str]) -> str:
     if len(words) == 1:
         words = _split(words[0], "SOURCE")
     _map_words(words, draft, context)
-    return " ".join(masked(words))
+    return shlex.join(masked(words))
 
 
 def _split(text: str, where: str) -> list[str]:
@@ -135,7 +135,7 @@ def _map_words(words: Sequence[str], draft: Draft, context: Context) -> None:
     if start is None:
         what = "starts no ranks: expected deepspeed, torchrun, accelerate launch or python"
         fix = "name a file, or write the whole command behind --"
-        raise JobFileError(Problem(what, _COMMAND, " ".join(masked(words)), fix))
+        raise JobFileError(Problem(what, _COMMAND, shlex.join(masked(words)), fix))
     if start.step is None:
         map_start(start, draft, _COMMAND, context)
         return

@@ -14,6 +14,7 @@ from orchestrator.errors import JobFileError, Problem
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGN = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=\Z")
 _REDIRECT = re.compile(r"(?:\d+|&)?(?:<<<|<<-?|>>|>\||[<>]&?)")
+_DECLARES = frozenset(("declare", "typeset", "local", "export", "readonly"))
 _OPERATORS = (";;", "&&", "||", "|&", ";", "&", "|", "(", ")", "\n")
 
 
@@ -128,7 +129,7 @@ class _Lexer:
     def _entry(self, command: Command) -> None:
         word = self._word()
         assigned = _ASSIGN.match(word[0].text) if len(word) == 1 and not word[0].quoted else None
-        if assigned and self.text.startswith("(", self.at) and not command.words:
+        if assigned and self.text.startswith("(", self.at) and _may_assign(command):
             items = self._array()
             command.arrays[assigned[1]] = (
                 [(Piece(f"${{{assigned[1]}[@]}}", True, True),)] if assigned[2] else []
@@ -150,6 +151,8 @@ class _Lexer:
                 return items
             if self.text[self.at] == "\n":
                 self.at += 1
+            elif self.text[self.at] in ";&|":
+                raise self._open("(", start)
             else:
                 items.append(self._word())
 
@@ -244,6 +247,11 @@ class _Lexer:
     def _open(self, sign: str, at: int) -> JobFileError:
         where = f"{self.name}:{self._line(at)}"
         return JobFileError(Problem(f"a {sign} is never closed", where, fix="close it"))
+
+
+def _may_assign(command: Command) -> bool:
+    """Return whether an array can follow: nothing comes before it but `declare -a` or the like."""
+    return not command.words or "".join(piece.text for piece in command.words[0]) in _DECLARES
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from orchestrator.importing.shell import Command, Piece, Word
 
 _FIRST = 0xE000  # of Unicode's private use area: one character for each unknown expansion
-_BRACED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\[[@*]\])?(?:(:?[-=+])(.*))?\Z", re.DOTALL)
+_BRACED = re.compile(r"(\d+|[A-Za-z_][A-Za-z0-9_]*)(\[[@*]\])?(?:(:?[-=+])(.*))?\Z", re.DOTALL)
+_OWN = r'dirname (?:-- )?"?\$\{?(?:0|BASH_SOURCE(?:\[0\])?)\}?"?'
+_OWN_FOLDER = re.compile(rf'(?:{_OWN}|cd (?:-- )?"?\$\( ?{_OWN} ?\)"? (?:[&>/0-9a-z ]*)?&& ?pwd(?: -P)?)\Z')
+_PWD = ("pwd", "pwd -P", "pwd -L")
+_GIVEN = ("$@", "$*", "${@}", "${*}")
 _ARITHMETIC = re.compile(r"[\d\s+*/()%-]+\Z")
 
 
@@ -21,11 +25,15 @@ class Scope:
     Attributes:
         variables: a text, or the texts of an array.
         local: names that the script itself has set.
+        folder: of the script; None where its own name does not tell, as under sbatch, which runs a copy.
+        given: whether the script uses the words it is given itself; there are none.
     """
 
-    def __init__(self, variables: dict[str, str]) -> None:
+    def __init__(self, variables: dict[str, str], folder: str | None = None) -> None:
         self.variables: dict[str, str | list[str]] = dict(variables)
         self.local: set[str] = set()
+        self.folder = folder
+        self.given = False
         self._unknown: list[str] = []
 
     def set(self, name: str, value: str | list[str]) -> None:
@@ -49,6 +57,8 @@ class Scope:
                     current = value
                 else:
                     current = (current or "") + value
+        if current == "" and not found and _may_vanish(word):
+            return []  # "${A[@]}" of an empty array is no word at all
         return found if current is None else [*found, current]
 
     def text(self, word: Word) -> str:
@@ -80,17 +90,33 @@ class Scope:
         if raw.startswith("$((") and raw.endswith("))"):
             return [self._arithmetic(raw)]
         if raw.startswith(("$(", "`")):
-            return [self._mark(raw)]
+            return [self._output(raw)]
+        if raw in (*_GIVEN, "$#"):
+            self.given = True
+            return ["0"] if raw == "$#" else []
         inner = raw[2:-1] if raw.startswith("${") else raw[1:]
         match = _BRACED.match(inner)
         return [self._mark(raw)] if match is None else self._variable(raw, match, quoted=piece.quoted)
+
+    def _output(self, raw: str) -> str:
+        """Return what a command prints, where that is known."""
+        inner = " ".join(raw.removeprefix("$(").removesuffix(")").strip("`").split())
+        here = self.variables.get("PWD")
+        if inner in _PWD and isinstance(here, str):
+            return here
+        if self.folder is not None and _OWN_FOLDER.match(inner):
+            return self.folder
+        return self._mark(raw)
 
     def _variable(self, raw: str, match: re.Match[str], *, quoted: bool) -> list[str]:
         name, every, operator, other = match.groups()
         value = self.variables.get(name)
         if operator in ("-", ":-", "=", ":="):
             if value is None or (value == "" and ":" in operator):
-                return [self._inner(other)]
+                found = self._inner(other)
+                if "=" in operator:
+                    self.set(name, found)
+                return [found]
         elif operator is not None:
             return [self._inner(other)] if value else []
         if value is None:
@@ -116,6 +142,11 @@ class Scope:
             return str(int(_calculate(text)))
         except (ValueError, ZeroDivisionError, SyntaxError):
             return self._mark(raw)
+
+
+def _may_vanish(word: Word) -> bool:
+    every = any(piece.expands and (piece.text in ("$@", "${@}") or "[@]" in piece.text) for piece in word)
+    return every and not any(piece.text for piece in word if not piece.expands)
 
 
 def _calculate(text: str) -> int:

@@ -46,7 +46,7 @@ OURS = {
     "parsable": "it is about what sbatch prints",
     "quiet": "it is about what sbatch prints",
     "verbose": "it is about what sbatch prints",
-    "wait": "orchestrate submit --wait",
+    "wait": "hosts end together; orchestrate submit --wait waits for the run",
     "test-only": "orchestrate plan and submit --dry-run",
     "wrap": "the job file says what runs",
     "distribution": "there is one task on each host, and slots say the order of ranks",

@@ -99,5 +99,5 @@ class HardwareSpec(Section):
         default=None, gt=0, description="Mean time between failures of one host, such as 42d."
     )
     restart_time: Duration = Field(
-        default=180.0, ge=0, description="From a failure to the first step after it."
+        default=180.0, ge=0, description="From noticing a failure to the first step after it."
     )

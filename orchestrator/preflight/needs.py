@@ -94,7 +94,7 @@ def _other(config: Mapping[str, Any]) -> Iterator[Op]:
 def _offload(config: Mapping[str, Any], part: str) -> str:
     """Return where a part is offloaded to; the old `cpu_offload: true` counts as cpu."""
     zero = _section(config, "zero_optimization")
-    old = {"optimizer": "cpu_offload", "param": "cpu_offload_params"}[part]
+    old = {"optimizer": "cpu_offload", "param": "cpu_offload_param"}[part]
     if zero.get(old) is True:
         return "cpu"
     return str(_section(zero, f"offload_{part}").get("device", "none"))

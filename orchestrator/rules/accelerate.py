@@ -6,6 +6,7 @@ starts. Sources are of Accelerate 1.15.
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def ambiguous(accelerate_yaml: Mapping[str, Any]) -> list[str]:
     return [key for key in IGNORED if key in given]
 
 
-@rule("accelerate-optimizer-without-scheduler", "error")
+@rule("accelerate-optimizer-without-scheduler", "error", guess=lambda facts: facts.script is None)
 def accelerate_optimizer_without_scheduler(facts: Facts) -> Iterator[Problem]:
     """Accelerate takes DeepSpeed's optimizer only with DeepSpeed's scheduler.
 
@@ -79,9 +80,28 @@ def accelerate_optimizer_without_scheduler(facts: Facts) -> Iterator[Problem]:
 
 
 def _brings_no_scheduler(script: str | None) -> bool:
+    """Return whether the script, as far as it can be read, names no scheduler or lets Accelerate make it."""
     if script is None:
         return False
-    return "lr_scheduler_callable" in script or re.search(r"(?i)schedul|LR\(", script) is None
+    try:
+        words = set(_words(ast.parse(script)))
+    except (SyntaxError, ValueError):  # not this Python's language
+        return False
+    named = any(re.search(r"(?i)schedul|LR$", word) for word in words)
+    return "lr_scheduler_callable" in words or not named
+
+
+def _words(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that a script uses; comments and texts are none."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword | ast.arg) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.alias):
+            yield node.name.rpartition(".")[2]
 
 
 @rule("accelerate-dummies", "note")
@@ -132,7 +152,8 @@ def accelerate_pipeline(facts: Facts) -> Iterator[Problem]:
     Source: its documentation's caveats; `runtime/pipe/engine.py` of DeepSpeed: "Only train_batch() is
     accessible in pipeline mode", where Accelerate calls backward and step.
     """
-    if facts.prepared_by_accelerate and isinstance(facts.config.get("pipeline"), dict):
+    stages = facts.get("pipeline", "stages")
+    if facts.prepared_by_accelerate and isinstance(stages, int) and stages > 1:
         what = "Accelerate does not support DeepSpeed's pipeline parallelism"
         where = facts.where("", "pipeline")
         yield Problem(what, where, None, "remove it, or call deepspeed.initialize and use launcher: torchrun")

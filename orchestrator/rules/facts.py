@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.configs.offload import offload_device
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -166,7 +168,8 @@ class Facts:
 
     def offloads(self, section: str) -> bool:
         """Return whether `offload_optimizer` or `offload_param` moves anything."""
-        return self.get(ZERO, section, "device") in ("cpu", "nvme")
+        zero = self.config.get(ZERO)
+        return isinstance(zero, dict) and offload_device(zero, section) in ("cpu", "nvme")
 
     @cached_property
     def prepared_by_accelerate(self) -> bool:
@@ -181,11 +184,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: called with facts, it yields what it finds in them."""
+    """A rule: called with facts, it yields what it finds in them.
+
+    Attributes:
+        id: a name that stays the same between versions.
+        severity: of what it finds.
+        check: the function.
+        guess: whether it is only likely with these facts: then an error is a warning.
+    """
 
     id: str
     severity: Severity
     check: Callable[[Facts], Iterator[Problem]]
+    guess: Callable[[Facts], bool]
 
     @property
     def summary(self) -> str:
@@ -194,9 +205,12 @@ class Rule:
 
     def __call__(self, facts: Facts) -> Iterator[Finding]:
         """Yield what the rule finds."""
-        return (Finding(self.severity, problem, self.id) for problem in self.check(facts))
+        severity: Severity = "warning" if self.guess(facts) else self.severity
+        return (Finding(severity, problem, self.id) for problem in self.check(facts))
 
 
-def rule(name: str, severity: Severity) -> Callable[[Callable[[Facts], Iterator[Problem]]], Rule]:
+def rule(
+    name: str, severity: Severity, guess: Callable[[Facts], bool] = lambda _: False
+) -> Callable[[Callable[[Facts], Iterator[Problem]]], Rule]:
     """Make a rule of a function that yields problems; its docstring gives the source."""
-    return lambda check: Rule(name, severity, check)
+    return lambda check: Rule(name, severity, check, guess)

@@ -30,9 +30,6 @@ def gather(job: LoadedJob, pool: HostPool, config: Mapping[str, Any] | None) -> 
         job: the job file.
         pool: the hosts and slots of the run.
         config: DeepSpeed's configuration as it will be written; None when the job has none.
-
-    Raises:
-        JobFileError: the job file names a GPU that nobody knows.
     """
     spec = job.spec
     device = _device(spec)
@@ -47,9 +44,12 @@ def gather(job: LoadedJob, pool: HostPool, config: Mapping[str, Any] | None) -> 
         script=_script(job),
     )
     if spec.hardware is not None:
-        from orchestrator.estimate.hardware import resolve_hardware  # noqa: PLC0415 - most jobs do not say
+        from orchestrator.estimate.hardware import Hardware, resolve_hardware  # noqa: PLC0415 - most jobs do not say
 
-        known = resolve_hardware(spec.hardware)
+        try:
+            known = resolve_hardware(spec.hardware)
+        except JobFileError:
+            known = Hardware()  # a GPU that the table lacks matters to estimates alone: `plan` tells of it
         facts = replace(facts, compute_capability=known.capability, gpu_memory=known.gpu_memory)
         facts = replace(facts, gpu_memory_needed=_needed(facts))
     return _with_hosts(facts) if facts.active(HPZ, QGZ) else facts
@@ -145,8 +145,8 @@ def _pretrained_in(job: LoadedJob) -> str | None:
     model = job.spec.model
     if model is None or model.pretrained_in is not None or model.config is None:
         return model.pretrained_in if model else None
-    path = job.base_dir / Path(model.config).expanduser()
     try:
+        path = job.base_dir / Path(model.config).expanduser()
         data = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.configs.versions import version_numbers
 from orchestrator.errors import Problem
 from orchestrator.rules.facts import ZERO, rule
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from orchestrator.rules.facts import Facts
 
 _SUPPORTED = ("adam", "adamw", "adagrad", "lion", "muon")  # DeepSpeed 0.19.8, ZERO_SUPPORTED_OPTIMIZERS
-_WARMUP = ("WarmupLR", "WarmupDecayLR")
+_WARMUP = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
+_STRICT_WARMUP = (0, 19, 6)  # older versions take 2 for what is less
 
 
 @rule("untested-optimizer", "error")
@@ -54,12 +56,14 @@ def optimizer_max_grad_norm(facts: Facts) -> Iterator[Problem]:
         yield Problem("is no parameter of an optimizer", where, value, "use deepspeed.gradient_clipping")
 
 
-@rule("scheduler-warmup", "error")
+@rule("scheduler-warmup", "error", guess=lambda facts: facts.deepspeed is None)
 def scheduler_warmup(facts: Facts) -> Iterator[Problem]:
     """DeepSpeed's warm-up schedulers want one step or more.
 
-    Source: `runtime/lr_schedules.py` of 0.19.8, `WarmupLR.__init__`, raises ValueError.
+    Source: `runtime/lr_schedules.py`, `WarmupLR.__init__`, raises ValueError from 0.19.6 on.
     """
+    if facts.deepspeed is not None and version_numbers(facts.deepspeed) < _STRICT_WARMUP:
+        return
     steps = facts.get("scheduler", "params", "warmup_num_steps")
     number = isinstance(steps, int | float) and not isinstance(steps, bool)
     if facts.get("scheduler", "type") in _WARMUP and number and (steps <= 0 or not isinstance(steps, int)):

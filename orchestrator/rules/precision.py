@@ -32,7 +32,7 @@ def two_precisions(facts: Facts) -> Iterator[Problem]:
         yield Problem("fp16 and bf16 are both enabled", where, None, "enable one of them")
 
 
-@rule("fp16-on-cpu", "error")
+@rule("fp16-on-cpu", "error", guess=lambda facts: facts.fp16_on_cpu is None)
 def fp16_on_cpu(facts: Facts) -> Iterator[Problem]:
     """CPUs compute in fp16 only if they have AVX512-FP16.
 
@@ -41,8 +41,6 @@ def fp16_on_cpu(facts: Facts) -> Iterator[Problem]:
     """
     if facts.device == "cpu" and facts.precision == "fp16" and not facts.fp16_on_cpu:
         fix = "set precision: bf16 or fp32"
-        if facts.fp16_on_cpu is None:
-            fix += "; if these CPUs have AVX512-FP16, leave out hardware.gpu"
         yield Problem("CPUs without AVX512-FP16 do not train in fp16", _where(facts, "fp16"), "fp16", fix)
 
 

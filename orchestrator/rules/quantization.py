@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from orchestrator.rules.facts import Facts
 
+_NOTICED = 0.01  # share of the gradients that is worth a word
+
 
 @rule("quantization-device", "error")
 def quantization_device(facts: Facts) -> Iterator[Problem]:
@@ -42,11 +44,12 @@ def qgz_reduce_scatter(facts: Facts) -> Iterator[Problem]:
 def zero_gradient_scaling(facts: Facts) -> Iterator[Problem]:
     """ZeRO with reduce_scatter can neither divide gradients before they are reduced, nor prescale them.
 
-    Source: `runtime/zero/stage3.py` and `stage_1_and_2.py` assert gradient_predivide_factor 1 and postscaled
-    gradients where reduce_scatter is on, which it is by default, and gradients are averaged.
+    Source: `runtime/zero/stage3.py` and `stage_1_and_2.py` (there where gradients are cut up, in stage 2)
+    assert gradient_predivide_factor 1 and postscaled gradients where reduce_scatter is on, which it is by
+    default, and gradients are averaged.
     """
     summed = facts.get("gradient_allreduce_op") == "sum"
-    if facts.stage not in (1, 2, 3) or facts.get(ZERO, "reduce_scatter") is False or summed:
+    if facts.stage not in (2, 3) or facts.get(ZERO, "reduce_scatter") is False or summed:
         return
     what = "ZeRO does not do this with reduce_scatter, which is on by default"
     fix = "remove it, or set reduce_scatter: false"
@@ -133,9 +136,9 @@ def zeropp_odd_hosts(facts: Facts) -> Iterator[Problem]:
         yield Problem(what, facts.where_feature(active[0]), None, "use an even number of hosts")
 
 
-@rule("qgz-filter", "error")
+@rule("qgz-filter", "warning")
 def qgz_filter(facts: Facts) -> Iterator[Problem]:
-    """A filter may not leave a number of ranks for which qgZ no longer quantizes.
+    """A filter may leave a number of ranks for which qgZ no longer quantizes.
 
     Source: as qgz-fallback; without include and exclude more of the model would be quantized.
     """
@@ -160,7 +163,7 @@ def qgz_fallback(facts: Facts) -> Iterator[Problem]:
     """
     ranks = facts.pool.world_size
     share = _plain(facts, ranks)
-    if share > 0 and not _filter_did_it(facts):
+    if share > _NOTICED and not _filter_did_it(facts):
         what = (
             f"qgZ would leave {share:.0%} of the gradients as they are: their tensors do not divide by "
             f"{2 * ranks}, twice the ranks"
@@ -173,7 +176,7 @@ def _filter_did_it(facts: Facts) -> bool:
     before, cluster = facts.unfiltered_world, facts.spec.cluster
     if before is None or not (cluster.include or cluster.exclude):
         return False
-    return _plain(facts, before) < _plain(facts, facts.pool.world_size)
+    return _plain(facts, before) + _NOTICED < _plain(facts, facts.pool.world_size)
 
 
 def _plain(facts: Facts, ranks: int) -> float:

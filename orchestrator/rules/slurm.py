@@ -24,9 +24,10 @@ def _options(facts: Facts) -> Iterator[tuple[str, str, str]]:
         return
     for name, value in slurm.extra.items():
         yield name.replace("_", "-"), value or "", f"cluster.slurm.extra.{name}"
-    for index, word in enumerate(slurm.srun_args):
-        name, _, value = word.removeprefix("--").partition("=")
-        yield name, value, f"cluster.slurm.srun_args.{index}"
+    words = slurm.srun_args
+    for index, (word, after) in enumerate(zip(words, [*words, ""][1:], strict=False)):
+        name, joined, value = word.removeprefix("--").partition("=")
+        yield name, value if joined else after, f"cluster.slurm.srun_args.{index}"
 
 
 @rule("slurm-gpu-binding", "warning")

@@ -47,12 +47,12 @@ _FIXED = (
 )
 
 
-@rule("removed-key", "error")
+@rule("removed-key", "error", guess=lambda facts: facts.deepspeed is None)
 def removed_key(facts: Facts) -> Iterator[Problem]:
     """DeepSpeed refuses keys that it no longer has.
 
-    Source: the table in `orchestrator/configs/versions.py`, for the version that the ranks import, else for
-    the newest known.
+    Source: the table in `orchestrator/configs/versions.py`, for the version that the ranks import. Where that
+    is not known, it is a warning for the newest one.
     """
     return versions.removed(facts.config, facts.deepspeed)
 

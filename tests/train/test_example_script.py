@@ -27,7 +27,9 @@ def config(tmp_path_factory) -> Path:
     """The DeepSpeed JSON of the example's own job file, for one host of two ranks."""
     job = load_job(EXAMPLE / "job.yaml", overrides=["cluster.nodes=1", f"cluster.slots={RANKS}"])
     path = tmp_path_factory.mktemp("config") / "ds_config.json"
-    path.write_text(json.dumps(build(job.spec.deepspeed, resolve_pool(job.spec.cluster), job.base_dir)))
+    path.write_text(
+        json.dumps(build(job.spec.deepspeed, resolve_pool(job.spec.cluster), job.base_dir).config)
+    )
     return path
 
 

@@ -216,11 +216,11 @@ def test_scenario_1_is_explained_key_by_key(imported, tmp_path):
         "gradient_accumulation_steps": 1,
         "offload_param_device": "cpu",
     }
-    text = refused(imported, {"mixed_precision": "no"}, section)
+    text = refused(imported, {"mixed_precision": "bf16"}, section)
     assert "Accelerate refuses this in every rank" in text
     assert f"gradient_accumulation_steps: says 1, and {tmp_path}/ds.json says 10" in text
     assert f'offload_param_device: says "cpu", and {tmp_path}/ds.json says "none"' in text
-    assert f'mixed_precision: says "no", and {tmp_path}/ds.json says nothing' in text
+    assert f'mixed_precision: says "bf16", and {tmp_path}/ds.json says nothing' in text
     assert "--prefer file" in text
     data, notes = imported(None, section, prefer="file")
     assert data["deepspeed"] == {"config_file": "ds.json"}
@@ -228,6 +228,49 @@ def test_scenario_1_is_explained_key_by_key(imported, tmp_path):
     data, _ = imported(None, section, prefer="fields")
     assert data["deepspeed"]["overrides"]["gradient_accumulation_steps"] == 1
     assert data["deepspeed"]["overrides"]["zero_optimization"]["offload_param"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "held"),
+    [
+        ("gradient_accumulation_steps", 1, {}),
+        ("gradient_clipping", "1", {"gradient_clipping": 1.0}),
+        ("offload_param_device", "none", {}),
+        ("offload_param_device", None, {"zero_optimization": {"offload_param": {"device": "cpu"}}}),
+        ("zero_stage", "2", {"zero_optimization": {"stage": 2}}),
+        ("mixed_precision", "no", {}),
+        ("mixed_precision", "fp16", {"fp16": {"enabled": True}, "bf16": {"enabled": False}}),
+    ],
+)
+def test_what_both_files_say_alike_needs_no_choice(imported, tmp_path, key, value, held):
+    """As in Accelerate's own documentation, where the file says fp16 and so does the configuration."""
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {}, **held}))
+    section = {"deepspeed_config_file": "ds.json"}
+    changes = {"mixed_precision": value} if key == "mixed_precision" else {}
+    section |= {} if changes else {key: value}
+    data, notes = imported({**changes, "deepspeed_config": section})
+    assert data["deepspeed"] == {"config_file": "ds.json"}
+    said = [note for (kind, source), note in notes.items() if kind == "changed" and source.endswith(key)]
+    assert len(said) == (value is not None)
+
+
+def test_a_field_beside_a_file_that_says_auto_fills_it(imported, tmp_path):
+    held = {"zero_optimization": {"stage": "auto"}, "bf16": {"enabled": "auto"}}
+    (tmp_path / "ds.json").write_text(json.dumps(held))
+    section = {"deepspeed_config_file": "ds.json", "zero_stage": 3}
+    data, _ = imported({"mixed_precision": "bf16", "deepspeed_config": section})
+    assert data["deepspeed"] == {"config_file": "ds.json", "zero_stage": 3, "precision": "bf16"}
+
+
+def test_the_standard_launcher_ignores_filters_and_slurm_finds_the_address_out(imported):
+    section = {"deepspeed_hostfile": "hosts", "deepspeed_exclusion_filter": "a:0"}
+    changes = {"num_machines": 2, "main_process_ip": "10.0.0.1", "main_process_port": 29500}
+    data, notes = imported(changes, {**section, "deepspeed_multinode_launcher": "standard"})
+    assert data["cluster"] == {"backend": "ssh", "hostfile": "hosts", "nodes": 2, "slots": 4}
+    assert ("not carried", "deepspeed_config.deepspeed_exclusion_filter") in notes
+    data, notes = imported(changes, {"deepspeed_multinode_launcher": "slurm"})
+    assert "master_addr" not in data["train"]
+    assert {("not carried", "main_process_ip"), ("not carried", "main_process_port")} <= notes.keys()
 
 
 def test_a_deepspeed_file_that_is_wrong_is_an_error_and_one_that_is_not_here_is_not(imported, tmp_path):

@@ -184,8 +184,7 @@ def test_ending_it_leaves_nothing_behind(terminal, work, key, at):
         if at.startswith("Where"):
             here.send("\r")
             here.expect("Ctrl-C")
-        here.send(key)
-        assert here.wait() == 130
+        assert here.end_with(key) == 130
     assert list(work.iterdir()) == []
     assert "Traceback" not in here.seen
 

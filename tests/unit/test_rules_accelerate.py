@@ -72,6 +72,7 @@ def test_each_case_of_optimizer_and_scheduler_is_told_what_the_script_has_to_use
         ),
         ("a = Accelerator(); s = DummyScheduler(o, lr_scheduler_callable=make)", False),
         ("a = Accelerator(); o = DummyOptim(p)", False),
+        ("a = Accelerator() # no scheduler here", False),
         ("trainer = Trainer(model, args)", False),
         ("engine, *_ = deepspeed.initialize(model=model)", False),
     ],

@@ -121,6 +121,34 @@ def test_fp16_is_for_cpus_that_have_it(more, expected):
 
 
 @pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        (f"{FP16}, facts: {{device: cpu", "fp16-on-cpu"),
+        ("raw: {elasticity: {}}, facts: {device: cuda", "removed-key"),
+        (
+            (
+                "deepspeed: {scheduler: {type: WarmupCosineLR, params: {warmup_num_steps: 0}}}, "
+                "facts: {device: cuda"
+            ),
+            "scheduler-warmup",
+        ),
+    ],
+)
+def test_what_nobody_has_looked_at_is_a_warning(line, rule):
+    known = {"fp16-on-cpu": "fp16_on_cpu: false"}.get(rule, "deepspeed: 0.19.8")
+    for more, severity in (("", "warning"), (f", {known}", "error")):
+        (finding,) = [each for each in found(f"{line}{more}}}") if each.rule == rule]
+        assert finding.severity == severity
+
+
+def test_warm_up_of_no_steps_was_allowed_before():
+    line = (
+        "deepspeed: {scheduler: {type: WarmupLR, params: {warmup_num_steps: 0}}}, facts: {deepspeed: 0.18.0}"
+    )
+    assert "scheduler-warmup" not in ids(line)
+
+
+@pytest.mark.parametrize(
     ("capability", "allowed", "expected"),
     [(6.1, "1", []), (6.1, "0", ["fp16-old-gpu"]), (5.2, "1", ["fp16-old-gpu"])],
 )

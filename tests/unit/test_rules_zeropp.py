@@ -82,7 +82,7 @@ CASES = [
         f"{QGZ}, hosts: [3, 3], {FILTERED}, facts: {{unfiltered_world: 8, tensors: [4096, 48]}}",
         f"{QGZ}, hosts: [4, 4], {FILTERED}, facts: {{unfiltered_world: 8, tensors: [4096, 48]}}",
     ),
-    Case("qgz-fallback", f"{QGZ}, facts: {{tensors: [4096, 24]}}", f"{QGZ}, facts: {{tensors: [4096, 48]}}"),
+    Case("qgz-fallback", f"{QGZ}, facts: {{tensors: [4096, 248]}}", f"{QGZ}, facts: {{tensors: [4096, 48]}}"),
     Case("qgz-visible-gpus", f"{QGZ}, facts: {{gpus_per_host: 8}}", f"{QGZ}, facts: {{gpus_per_host: 4}}"),
 ]
 
@@ -185,3 +185,10 @@ def test_the_key_that_decides_is_named():
     override = "overrides: {zero_optimization: {zero_hpz_partition_size: 3}}"
     (finding, _) = found(f"deepspeed: {{{override}}}")
     assert finding.problem.where == "deepspeed.overrides.zero_optimization.zero_hpz_partition_size"
+
+
+def test_stage_1_may_scale_gradients_before_it_reduces_them():
+    """It keeps them whole: `runtime/zero/stage_1_and_2.py` looks at partition_gradients too."""
+    for stage, fires in ((1, False), (2, True), (3, True)):
+        line = f"deepspeed: {{zero_stage: {stage}, overrides: {{prescale_gradients: true}}}}"
+        assert ("zero-gradient-scaling" in ids(line)) is fires
