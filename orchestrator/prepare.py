@@ -242,7 +242,7 @@ def _slot_filter(pool: HostPool) -> str:
     from orchestrator.errors import FilterError  # noqa: PLC0415
     from orchestrator.hosts.dialects import deepspeed_filter  # noqa: PLC0415
 
-    whole = HostPool(tuple(Host(h.name, tuple(range(max(h.slots) + 1))) for h in pool.hosts))
+    whole = HostPool(tuple(replace(host, slots=tuple(range(max(host.slots) + 1))) for host in pool.hosts))
     try:
         return deepspeed_filter(whole, pool)
     except FilterError:
@@ -281,8 +281,7 @@ def _env_file(job: LoadedJob) -> dict[str, str]:
 def _secrets(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
     absent = [name for name in job.spec.train.secrets if name not in environ]
     if absent:
-        fix = f"export {absent[0]}=… before submit, or take it out of train.secrets"
-        raise JobFileError(
-            *(Problem("not set in the environment", "train.secrets", name, fix) for name in absent)
-        )
+        fix = "export {}=… before submit, or take it out of train.secrets"
+        what, where = "not set in the environment", "train.secrets"
+        raise JobFileError(*(Problem(what, where, name, fix.format(name)) for name in absent))
     return {name: environ[name] for name in job.spec.train.secrets}

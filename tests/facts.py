@@ -15,7 +15,7 @@ from orchestrator.rules import Facts, Finding
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "cluster": {"backend": "local"},
-    "train": {"script": "train.py"},
+    "train": {"script": "train.py", "args": ["{ds_config}"]},
 }
 
 

@@ -208,6 +208,7 @@ def _write(wish: _Wish, text: str) -> None:
     except FileExistsError:
         _refuse_existing(wish)
     except OSError as error:
+        path.unlink(missing_ok=True)  # half of it, on a full disk
         raise JobFileError(Problem(f"cannot be written: {error.strerror}", "FILE", str(path))) from error
 
 

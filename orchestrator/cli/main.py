@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -120,3 +121,10 @@ def main(words: list[str] | None = None, *, color: bool | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # As above: what is still in the buffer has no place either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"{click.style('error: ', fg='red', bold=True)}cannot write: {error.strerror}", err=True)
+        sys.exit(1)

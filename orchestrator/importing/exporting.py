@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError, Problem
-from orchestrator.hosts import Host, HostPool
+from orchestrator.hosts import HostPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,8 @@ class _Job:
         """Return DeepSpeed's filter for the slots that are used; "" for all of the exported hostfile."""
         from orchestrator.hosts.dialects import deepspeed_filter  # noqa: PLC0415 - only some need it
 
-        whole = HostPool(tuple(Host(h.name, tuple(range(max(h.slots) + 1))) for h in self.pool.hosts))
+        hosts = self.pool.hosts
+        whole = HostPool(tuple(replace(host, slots=tuple(range(max(host.slots) + 1))) for host in hosts))
         return deepspeed_filter(whole, self.pool)
 
 
@@ -65,7 +66,18 @@ def export(kind: str, job: LoadedJob, output: Path | None, *, fields: bool = Fal
     """
     from orchestrator.prepare import pool_of  # noqa: PLC0415 - only a command needs it
 
-    pool = pool_of(job.spec.cluster)
+    exported = _export(kind, job, pool_of(job.spec.cluster), output, fields=fields)
+    deepspeed = job.spec.deepspeed
+    own = {job.path, job.spec.cluster.hostfile, deepspeed and deepspeed.config_file}
+    taken = {path.resolve() for path in own if path}
+    for path, _ in exported.files:
+        if output is not None and path.resolve() in taken:
+            what = "the job reads this file: the export would replace it"
+            raise JobFileError(Problem(what, "--output", str(path), "export into another folder"))
+    return exported
+
+
+def _export(kind: str, job: LoadedJob, pool: HostPool, output: Path | None, *, fields: bool) -> Exported:
     known = _Job(job, pool, None if kind == "hostfile" else _config(job, pool, kind))
     target = output or Path(kind)
     if kind == "deepspeed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchestrator.job.deepspeed_spec import Count, Precision  # noqa: TC001 - pydantic reads the annotations
 from orchestrator.job.section import Section
@@ -61,6 +61,12 @@ class ModelSpec(Section):
     pretrained_in: Precision | None = Field(
         default=None, description="Arithmetic the weights were pretrained in; fp16 breaks bf16 ones."
     )
+
+    @model_validator(mode="after")
+    def _trains_what_it_has(self) -> ModelSpec:
+        if self.parameters and self.trainable_parameters and self.trainable_parameters > self.parameters:
+            raise ValueError("trainable_parameters are more than parameters")
+        return self
 
 
 class HardwareSpec(Section):

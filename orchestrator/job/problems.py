@@ -90,7 +90,7 @@ def _problem(path: KeyPath, errors: Errors, source: YamlSource, model: type[Base
         return Problem(
             "has no value", where, fix='write a value, "" for an empty text, or "null" for that word'
         )
-    words = [word for each in errors for word in _expected(each)]
+    words = list(dict.fromkeys(word for each in errors for word in _expected(each)))
     what = "expected " + " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
     return Problem(what, where, _shown(path, source), _value_fix(value, errors, words))
 

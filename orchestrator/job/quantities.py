@@ -12,7 +12,8 @@ _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "pi": 2**50}
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _BYTES = "expected a size: a number of bytes, 80GB or 80GiB"
 _COUNT = "expected a count: a number, 350M, 7B or 1.5T"
-_BANDWIDTH = "expected a bandwidth: 100Gbit/s, 12.5GB/s, or a number of bytes a second"
+_BANDWIDTH = "expected a bandwidth with its unit: 100Gbit/s or 12.5GB/s"
+_LEAST = 10**6  # bytes/s; a smaller number without a unit was meant as Gbit/s or GB/s
 
 
 def parse_bytes(value: Any) -> int:
@@ -61,7 +62,7 @@ def parse_bandwidth(value: Any) -> float:
     elif word:
         raise ValueError(_BANDWIDTH)  # "100G" may be bits or bytes
     scale = {**_PREFIXES, **_BINARY}.get(word.lower())
-    if scale is None or number <= 0:
+    if scale is None or number <= 0 or (not unit and number < _LEAST):
         raise ValueError(_BANDWIDTH)
     return number * factor * scale
 

@@ -81,11 +81,15 @@ def _of_host(host: Host, *, expected: bool) -> Iterator[Finding]:
 
 
 def _used_rows(host: Host) -> list[dict[str, str]]:
-    """Return the rows of the GPUs that the job's slots are; all where the host shows only some of them."""
+    """Return the rows of the GPUs that the job's slots are: slot k is the k-th that is visible."""
     rows: list[dict[str, str]] = host.probes["gpus"]["gpus"]
-    if host.probes["gpus"].get("visible") is not None:
-        return rows
-    return [row for row in rows if int(_number(row["index"])) in host.plan.devices]
+    visible = host.probes["gpus"].get("visible")
+    if visible is None:
+        return [row for row in rows if int(_number(row["index"])) in host.plan.devices]
+    entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
+    mine = [entries[device] for device in host.plan.devices if device < len(entries)]
+    # nvidia-smi shows all GPUs whatever is visible; inside Slurm's cgroup they are numbered anew
+    return [row for row in rows if row["index"] in mine or any(map(row["uuid"].startswith, mine))] or rows
 
 
 def _torch(host: Host) -> Iterator[Finding]:

@@ -70,6 +70,7 @@ class Round:
         self._asked = asked
         self._dir = run_dir.attempt(1)
         self._token = secrets.token_hex(32)
+        self._word = secrets.token_hex(8)  # for everybody to read, so no part of the token
         self._meeting = Meeting(plan, self._token)
         self._launcher = make_launcher(plan, self._dir, self._on_exit)
         self._pusher = Pusher(plan, run_dir, self._dir, self._launcher, self._on_push_failed)
@@ -116,7 +117,7 @@ class Round:
         self._dir.agent_file.write_bytes(check_zip())
         for name, data in self._asked.files.items():
             (self._dir.rendered / name).write_bytes(data)
-        (self._run_dir.path / "check.token").write_text(self._token[:16])
+        (self._run_dir.path / "check.token").write_text(self._word)
         (self._run_dir.path / "seen").mkdir()
         config = agent_config(self._plan, self._dir, port, self._token, "")
         write_json(self._dir.control_file, config | {"check": self._request()}, 0o600)
@@ -206,5 +207,5 @@ class Round:
         pushed = host.alias in self._pushed or self._plan.shared_disk is False
         with contextlib.suppress(OSError):
             word = (self._run_dir.path / "seen" / host.file_name).read_text(errors="replace")
-            return word == self._token[:16][::-1]
+            return word == self._word[::-1]
         return pushed  # it has a run directory of its own, and writes nothing into ours

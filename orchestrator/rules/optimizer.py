@@ -73,6 +73,21 @@ def scheduler_warmup(facts: Facts) -> Iterator[Problem]:
         yield Problem(what, where, str(steps), "write 1 for none")
 
 
+@rule("configuration-not-passed", "warning")
+def configuration_not_passed(facts: Facts) -> Iterator[Problem]:
+    """The script has to be told where DeepSpeed's configuration is.
+
+    Source: torchrun and DeepSpeed's launcher hand on nothing but the script's arguments; Accelerate's file
+    names the configuration itself.
+    """
+    train = facts.spec.train
+    said = any("{ds_config}" in word for word in (*train.args, *train.resume_args))
+    if facts.config and train.launcher != "accelerate" and not said:
+        what = "no argument of the script is {ds_config}: it will not see what the section deepspeed says"
+        fix = 'add args: [--deepspeed_config, "{ds_config}"], or how the script takes its DeepSpeed file'
+        yield Problem(what, "train.args", None, fix)
+
+
 def _where_optimizer(facts: Facts, key: str) -> str:
     where = facts.where("optimizer", "optimizer", key)
     return f"{where}.{key}" if where == "deepspeed.optimizer" else where

@@ -82,7 +82,7 @@ def job(tmp_path):
     return write
 
 
-TRAIN = "train: {script: train.py, python: python3}\n"
+TRAIN = "train: {script: train.py, args: ['{ds_config}'], python: python3}\n"
 LOCAL = f"cluster: {{backend: local, nodes: 2, slots: 4}}\n{TRAIN}"
 REMOTE = f"cluster: {{backend: pdsh, hostfile: hostfile, exclude: 'h0:3'}}\n{TRAIN}"
 HPZ = {"zero_optimization": {"stage": 3, "zero_hpz_partition_size": 4}}

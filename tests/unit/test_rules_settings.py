@@ -75,6 +75,9 @@ CASES = [
         "deepspeed: {scheduler: {type: WarmupLR, params: {warmup_num_steps: 1}}}",
     ),
     Case(
+        "configuration-not-passed", "train: {args: [--steps, '1']}", "train: {launcher: accelerate, args: []}"
+    ),
+    Case(
         "slurm-gpu-binding",
         "cluster: {backend: slurm, nodes: 2, slots: 4, slurm: {extra: {gpus-per-task: 1}}}",
         "cluster: {backend: slurm, nodes: 2, slots: 4, slurm: {extra: {gpus-per-task: h100:4}}}",

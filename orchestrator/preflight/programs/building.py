@@ -38,20 +38,26 @@ def build(name: str, folder: str, seconds: float) -> Dict[str, Any]:
 
 
 def _load_freely(name: str, lock: str, seconds: float) -> Any:
-    """Load the operator; a lock that a process of ours leaves behind when it is killed is taken away.
+    """Load the operator; a lock that our process holds when it has to be killed is taken away.
 
     One that was there before is somebody else's, or nobody's any more: then torch would wait for ever.
     """
     if os.path.exists(lock):
         return 1, f"error: {lock} is there: somebody builds it, or was killed while building it"
-    try:
-        return _load(name, seconds)
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(lock)
+    return _load(name, seconds, lock)
 
 
-def _load(name: str, seconds: float) -> Any:
+def _holds(pid: int, path: str) -> bool:
+    """Return whether a process has a file open; torch's FileBaton keeps its lock open while it builds."""
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        return any(
+            os.path.realpath(f"{folder}/{number}") == os.path.realpath(path) for number in os.listdir(folder)
+        )
+    return False
+
+
+def _load(name: str, seconds: float, lock: str) -> Any:
     """Return (exit code or None, output) of a process that loads the operator."""
     with tempfile.TemporaryFile() as output:
         words = [sys.executable, "-c", _LOAD, name]
@@ -62,8 +68,12 @@ def _load(name: str, seconds: float) -> Any:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
+            ours = _holds(process.pid, lock)
             os.killpg(process.pid, 9)  # ninja and the compilers too
             process.wait()
+            if ours:
+                with contextlib.suppress(OSError):
+                    os.remove(lock)
         output.seek(0)
         return code, output.read().decode("utf-8", "replace")
 
