@@ -197,7 +197,7 @@ def test_warmup_of_no_steps_is_refused_by_deepspeed_too():
     schedulers = deepspeed.runtime.lr_schedules
     adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     for name in optimizer._WARMUP:
-        more = {"total_num_steps": 10} if name == "WarmupDecayLR" else {}
+        more = {} if name == "WarmupLR" else {"total_num_steps": 10}
         with pytest.raises(ValueError, match="positive integer"):
             getattr(schedulers, name)(adam, warmup_num_steps=0, **more)
         getattr(schedulers, name)(adam, warmup_num_steps=1, **more)
