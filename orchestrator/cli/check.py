@@ -49,8 +49,8 @@ def check_command(
 ) -> int:
     """Look on every host of JOB for what would make it fail; start nothing, leave nothing there.
 
-    On Slurm it runs in the allocation that this shell holds, or asks for one of ten minutes. Exit code 1 if a
-    host fails; with --drop-bad 0 if the job, as it is written then, can start.
+    On Slurm it runs in the allocation that this shell holds, or asks for one of ten minutes (thirty with
+    --build-ops). Exit code 1 if a host fails; with --drop-bad 0 if the job, as it is written then, can start.
     """
     from orchestrator.job import load_job
 
@@ -149,7 +149,8 @@ def _drop(loaded: LoadedJob, overrides: tuple[str, ...], report: Report) -> int:
     import json
 
     from orchestrator.job import load_job
-    from orchestrator.preflight.drop import filter_without, with_value
+    from orchestrator.job.yaml_text import set_values
+    from orchestrator.preflight.drop import filter_without
     from orchestrator.rundir import write_text
 
     key, value = filter_without(loaded.spec.cluster, report.bad)
@@ -159,14 +160,9 @@ def _drop(loaded: LoadedJob, overrides: tuple[str, ...], report: Report) -> int:
     except JobFileError as error:
         what = f"without {', '.join(report.bad)} the job does not fit the hosts any more; nothing was written"
         raise JobFileError(Problem(what, f"cluster.{key}", value), *error.problems) from error
-    text = with_value(loaded.path.read_text(encoding="utf-8"), key, value)
+    before = loaded.path.read_bytes().decode("utf-8")  # line ends stay as they are
+    text = set_values(before, str(loaded.path), {f"cluster.{key}": json.dumps(value, ensure_ascii=False)})
     shape = f"{len(rest.plan.hosts)} hosts, {rest.plan.world_size} ranks"
-    if text is None or key not in text:
-        click.echo(
-            f"cluster.{key} cannot be put into {loaded.path} by itself; write there\n  {key}: {value}",
-            err=True,
-        )
-        return 1
     write_text(loaded.path, text, loaded.path.stat().st_mode & 0o777)
     click.echo(f"{loaded.path}: cluster.{key} is now {value}; the job still fits: {shape}", err=True)
     return 0

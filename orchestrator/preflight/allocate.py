@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = "10"
 """Minutes: a check takes seconds, and a short job starts where a long one waits (backfill)."""
+BUILD_TIME_LIMIT = "30"
+"""Minutes, where operators are built: all builds of one host have twenty."""
 
 # What sbatch alone knows, and what would keep a check from starting now, or send mail about it.
 _LEFT_OUT = frozenset(
@@ -50,7 +52,8 @@ def salloc_command(job: LoadedJob, words: Sequence[str]) -> list[str]:
         for name, value in asked.items()
         if name not in _LEFT_OUT
     ]
-    own = [f"--time={TIME_LIMIT}", f"--job-name=check {job.spec.name}"]
+    limit = BUILD_TIME_LIMIT if "--build-ops" in words else TIME_LIMIT
+    own = [f"--time={limit}", f"--job-name=check {job.spec.name}"]
     inside = [sys.executable, "-m", "orchestrator", *words, "--in-allocation", "--from-login"]
     return ["salloc", *options, *own, *inside]
 

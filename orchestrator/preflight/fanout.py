@@ -68,7 +68,7 @@ def visit(prepared: Prepared, asked: Visit) -> Visited:
     """
     root = Path(prepared.plan.run_dir).parent
     # A container's mounts name the run directory, so a plan that was made for a check keeps its own.
-    own = prepared.plan.run_id.startswith(MARK) and not asked.sweep  # what is swept away is not swept from
+    own = prepared.plan.run_id.startswith(MARK)
     run_id = prepared.plan.run_id if own else check_id()
     made = next((folder for folder in reversed([root, *root.parents]) if not folder.exists()), None)
     plan = replace(prepared.plan, run_id=run_id, run_dir=str(root / run_id))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _OCCUPIED = 0.05  # of a GPU's memory: more than a display or a monitor takes
 _MIB = 1 << 20
+_REPLACE = "have it replaced, and leave its slot out until then (cluster.exclude)"
 
 
 def gpus(case: Case) -> Iterator[Finding]:
@@ -108,8 +109,10 @@ def _torch(host: Host) -> Iterator[Finding]:
 
 def _of_gpu(host: Host, row: dict[str, str]) -> Iterator[Finding]:
     index = row["index"]
-    remapped = [row["retired_pages.pending"], *_remapped(host, row)]
-    if "Yes" in remapped:
+    if "Yes" in _remapped(host, row, "failure"):
+        what, fix = f"GPU {index} has faulty memory that it cannot retire", _REPLACE
+        yield Finding(host.name, "gpus", "bad", what, fix)
+    elif "Yes" in [row["retired_pages.pending"], *_remapped(host, row, "pending")]:
         what, fix = f"GPU {index} has faulty memory to retire", f"reset it: nvidia-smi --gpu-reset -i {index}"
         yield Finding(host.name, "gpus", "bad", what, fix)
     errors = _number(row["ecc.errors.uncorrected.volatile.total"])
@@ -123,10 +126,10 @@ def _of_gpu(host: Host, row: dict[str, str]) -> Iterator[Finding]:
         yield Finding(host.name, "gpus", "bad", what, fix)
 
 
-def _remapped(host: Host, row: dict[str, str]) -> list[str]:
-    """Return whether memory rows of a GPU wait to be replaced, and whether that failed: Yes, No or [N/A]."""
+def _remapped(host: Host, row: dict[str, str], state: str) -> list[str]:
+    """Return whether memory rows of a GPU are pending (wait to be replaced), or failure: Yes, No or [N/A]."""
     found = [each for each in host.probes["gpus"].get("remapped", []) if each["gpu_uuid"] == row["uuid"]]
-    return [each[name] for each in found for name in ("remapped_rows.pending", "remapped_rows.failure")]
+    return [each[f"remapped_rows.{state}"] for each in found]
 
 
 def _by(host: Host, row: dict[str, str]) -> str:

@@ -47,7 +47,9 @@ def _visit(plan: LaunchPlan, there: Sequence[Host], ways: Mapping[str, tuple[str
     if simulated:  # hosts of one machine, each with its slice of the GPUs
         for host in there:
             asked[host.name]["env"]["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, host.plan.devices))
-    words = {host.name: ["python", NAME, "pairwise", json.dumps(asked[host.name])] for host in there}
-    programs = {host.plan.alias: [words[host.name]] for host in there}
+    # Everybody on a host can read arguments, which may have 128 KiB (execve(2)): the request is a file.
+    names = {host.name: f"pairwise-{host.plan.file_name}.json" for host in there}
+    files = {names[host.name]: json.dumps(asked[host.name]).encode() for host in there}
+    programs = {host.plan.alias: [["python", NAME, "pairwise", names[host.name]]] for host in there}
     seconds = links.longest(len(there))
-    return Visit(programs=programs, files={NAME: program_zip()}, seconds=seconds)
+    return Visit(programs=programs, files={NAME: program_zip(), **files}, seconds=seconds)

@@ -17,6 +17,7 @@ _CONFIG = ("tokenizer_name", "tokenizer_name_or_path", "config_name", "tokenizer
 _DATASET = ("dataset_name", "dataset_name_or_path", "dataset_id")
 _PATH = ("train_file", "validation_file", "test_file", "data_dir", "data_path", "dataset_path", "train_data")
 _EITHER: dict[str, Kind] = {"model": "model", "dataset": "dataset"}  # many scripts mean a kind of model by it
+_SURE = ("model_name_or_path", "pretrained_model_name_or_path")  # of them, names without a / count too
 _REVISIONS = ("model_revision", "revision")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
 
@@ -30,12 +31,14 @@ class Asset:
         kind: model, with weights; config: a model's configuration or tokenizer; dataset; path: only a path.
         where: key path in the job file.
         revision: branch, tag or commit on the hub.
+        sure: whether it can be nothing else; `--tokenizer bpe` may be a word of the script's own.
     """
 
     name: str
     kind: Kind
     where: str
     revision: str = "main"
+    sure: bool = True
 
 
 def names_in_job(spec: JobSpec) -> tuple[Asset, ...]:
@@ -59,7 +62,8 @@ def _in_args(args: Sequence[str]) -> Iterator[Asset]:
         kind = _kind(flag, value)
         if kind is not None:
             at = revision if kind in ("model", "config") else "main"
-            yield Asset(value, kind, f"train.args[{index}]", at)
+            sure = flag in (*_SURE, *_PATH) or "/" in value
+            yield Asset(value, kind, f"train.args[{index}]", at, sure)
 
 
 def _flags(args: Sequence[str]) -> Iterator[tuple[int, str, str]]:

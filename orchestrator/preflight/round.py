@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import time
@@ -24,6 +25,7 @@ from orchestrator.supervisor.pushing import Pusher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.preflight.values import Visit
@@ -55,6 +57,12 @@ class Visited:
 def _is_word(line: str) -> bool:
     """Tell whether a host says that it has left its word in the run directory, or has one of its own."""
     return line.startswith(f'{PREFIX}{{"probe":"shared","data"')
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a file that is ours alone to read from the start: a request may hold a token."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
 
 
 class Round:
@@ -116,7 +124,7 @@ class Round:
         """Put the probes in the agent's place, and write what is asked of the hosts."""
         self._dir.agent_file.write_bytes(check_zip())
         for name, data in self._asked.files.items():
-            (self._dir.rendered / name).write_bytes(data)
+            _write_private(self._dir.rendered / name, data)
         (self._run_dir.path / "check.token").write_text(self._word)
         (self._run_dir.path / "seen").mkdir()
         config = agent_config(self._plan, self._dir, port, self._token, "")

@@ -38,7 +38,7 @@ class Visit:
     Attributes:
         programs: argument lists to run there by alias; "python" as a first word is the one that runs the
             probes, and the programs start in the folder of `files`.
-        files: to bring along, by name.
+        files: to bring along, by name; on the hosts only the user can read them.
         probes: names of probes (see preflight.probes.catalogue).
         folders: for the probe of disks: what it is for -> absolute path.
         nvme: absolute folders for the probe of NVMe speed.

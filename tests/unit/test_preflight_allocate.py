@@ -34,6 +34,7 @@ def test_the_hosts_of_the_job_for_minutes_and_nothing_of_its_script(tmp_path):
         "--gpus-per-node=4",
     ]
     assert {"--clusters=big", "--time=10", "--job-name=check big one"} <= set(words)
+    assert "--time=30" in salloc_command(load_job(path), ["check", "job.yaml", "--build-ops"])
     assert not [word for word in words if word.startswith(("--mail", "--begin", "--hold", "--time=2"))]
     assert words[-7:] == [
         "-m",

@@ -235,7 +235,9 @@ def test_gpus_that_are_broken_or_in_use():
     assert ecc[0].what == "GPU 0 had 3 uncorrected memory errors since its driver was loaded"
     pending = copy.deepcopy(GPUS["remapped"])
     pending[0]["remapped_rows.pending"] = "Yes"
-    assert "faulty memory" in last(gpus={"remapped": pending})[0].what
+    assert "reset it" in last(gpus={"remapped": pending})[0].fix
+    pending[0]["remapped_rows.failure"] = "Yes"
+    assert "have it replaced" in last(gpus={"remapped": pending})[0].fix
     other = last(**gpu(name="NVIDIA A100"))
     assert (other[0].level, "most hosts have 1 x NVIDIA H200" in other[0].what) == ("warn", True)
 
@@ -244,6 +246,16 @@ def test_a_gpu_that_the_job_does_not_use_may_be_busy():
     rows = [GPUS["gpus"][0], GPUS["gpus"][0] | {"index": "7", "memory.used": "99999"}]
     found = judge(case(1, gpus={"count": 2, "gpus": rows}), ("gpus",))
     assert found.ok
+
+
+def test_only_gpus_that_are_visible_to_the_job_are_judged():
+    rows = [GPUS["gpus"][0] | {"index": str(n), "uuid": f"GPU-{n}"} for n in range(4)]
+    rows[0] |= {"memory.used": "99999"}
+    rows[3] |= {"memory.used": "99999"}
+    for visible in ("1,2", "GPU-1, GPU-2"):
+        assert judge(case(1, gpus={"count": 4, "gpus": rows, "visible": visible}), ("gpus",)).ok
+    found = judge(case(1, gpus={"count": 4, "gpus": rows, "visible": "2,3,1"}), ("gpus",))
+    assert [each.what[:16] for each in found.findings if each.level == "bad"] == ["GPU 3 is in use:"]
 
 
 def test_ranks_on_the_cpu_need_no_gpu():

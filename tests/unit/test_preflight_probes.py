@@ -128,6 +128,35 @@ def test_gpus_and_their_processes_are_asked_for(tmp_path, monkeypatch):
     assert answer["remapped"][0]["remapped_rows.pending"] == "No"
 
 
+def test_an_nvidia_smi_that_does_not_know_remapped_rows_is_no_broken_driver(tmp_path, monkeypatch):
+    script = """case $1 in
+        --query-gpu=*) echo '0, GPU-a, NVIDIA V100, 143771, 5, 450.1, 0, [N/A], 0' ;;
+        --query-compute-apps=*) ;;
+        *) echo 'Option is not recognized'; exit 6 ;;
+    esac"""
+    answer = smi(tmp_path, script, monkeypatch)
+    assert (len(answer["gpus"]), "failure" in answer, "remapped" in answer) == (1, False, False)
+
+
+def test_a_sweep_from_the_swept_directory_answers_and_takes_it_back(tmp_path):
+    run_dir = tmp_path / ".check-1"
+    run_dir.mkdir()
+    (run_dir / "pushed").touch()
+    (run_dir / "agent.pyz").write_bytes(check_zip())
+    (run_dir / "hang.sh").write_text("sleep 300 & wait\n")
+    config = {"check": {"sweep": str(run_dir)}}
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from orchestrator.preflight.probes import sweeping; "
+    code += f"print(sweeping.sweep({config}, {{}}))"
+    with subprocess.Popen(["sh", str(run_dir / "hang.sh")]) as hung:
+        words = [sys.executable, "-I", "-c", code, str(run_dir / "agent.pyz")]
+        try:
+            done = subprocess.run(words, cwd="/", capture_output=True, text=True, check=False)
+            assert (done.stdout, hung.wait(10)) == ("{'ended': 1}\n", -9), done.stderr
+        finally:
+            hung.kill()
+    assert not run_dir.exists()
+
+
 def test_a_folder_that_does_not_exist_yet_is_judged_by_what_does(tmp_path):
     found = disks._folder(str(tmp_path / "a/b/c"))
     assert (found["existing"], found["writable"]) == (str(tmp_path), "")

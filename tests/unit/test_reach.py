@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ import pytest
 
 from orchestrator.preflight import judge_reach
 from orchestrator.preflight.names import Asset, names_in_job
-from tests.programs import ask, write_programs
+from tests.programs import answers, ask, write_programs
 
 TOKEN = "hf_made-up"
 
@@ -53,6 +55,12 @@ def test_a_models_config_is_asked_for_without_weights_and_each_name_once():
     assert names_in_job(spec(config="conf/config.json")) == ()
     both = names_in_job(spec("--model_name_or_path", "org/name", config="org/name"))
     assert both == (Asset("org/name", "model", "train.args[1]"),)
+
+
+def test_a_word_that_may_be_the_scripts_own_is_not_sure():
+    words = ["--tokenizer", "bpe", "--model_name", "tiny", "--dataset_name", "org/set", "--train_file", "x"]
+    found = names_in_job(spec(*words, "--model_name_or_path", "gpt2"))
+    assert [each.name for each in found if not each.sure] == ["bpe", "tiny"]
 
 
 # -- the program
@@ -247,6 +255,19 @@ def test_offline_hosts_do_not_ask(ask_hub, hub):
     data = ask_hub("org/public", HF_HUB_OFFLINE="1")
     assert the_name(data)["how"] == ""
     assert hub.asked == []
+
+
+def test_a_word_that_may_be_the_scripts_own_is_asked_for_without_the_token(programs, tmp_path, hub):
+    asked = {"name": "bpe", "kind": "config", "where": "train.args[1]", "revision": "main", "sure": False}
+    request = {"names": [asked], "workdir": str(tmp_path), "timeout": 2.0}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HF_TOKEN": TOKEN}
+    environ["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.server_port}"
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    words = [sys.executable, str(programs), "reach", "request.json"]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert [token for _, token in hub.asked] == [None]
+    (answer,) = answers(done.stdout)
+    assert judged(answer["data"])[0][0].level in ("ok", "warn")
 
 
 def test_a_proxy_that_is_set_is_used(ask_for, hub):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -36,9 +37,11 @@ def gpus(config: dict[str, Any], host: dict[str, Any]) -> dict[str, Any]:
     try:
         answer["gpus"] = _ask("gpu", _GPU_FIELDS)
         answer["processes"] = _ask("compute-apps", _APP_FIELDS)
-        answer["remapped"] = _ask("remapped-rows", _ROW_FIELDS)
     except (OSError, ValueError) as error:
         answer["failure"] = str(error)
+        return answer
+    with contextlib.suppress(OSError, ValueError):  # older versions of nvidia-smi do not know the question
+        answer["remapped"] = _ask("remapped-rows", _ROW_FIELDS)
     return answer
 
 

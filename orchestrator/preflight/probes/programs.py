@@ -66,9 +66,19 @@ class Program:
         reading = self._reader is not None and self._reader.is_alive()
         return self.code is not None and not reading
 
+    @property
+    def runs(self) -> bool:
+        """Tell whether it has been started and has not ended."""
+        return not self.over and self.code is None and self._process is not None
+
+    def ask_to_end(self) -> None:
+        """Have it clear up and end, if it still runs: torch's lock file outlives a builder that is killed."""
+        if self.runs:
+            answers.say(f"{os.path.basename(self._words[0])} was ended: its time was up")
+            self._process.terminate()
+
     def end(self) -> None:
         """Kill it if it still runs; whatever it started is found by its mark."""
-        if not self.over and self.code is None and self._process is not None:
-            answers.say(f"{os.path.basename(self._words[0])} was ended: its time was up")
+        if self.runs:
             self._process.kill()
             self.code = -9

@@ -17,6 +17,7 @@ from .meeting import Meeting
 from .programs import Program
 
 _TICK = 0.05  # seconds
+_TERM_SECONDS = 3.0  # for programs, to clear up after themselves
 
 
 class Visit:
@@ -102,9 +103,17 @@ class Visit:
         for name, thread in self._open.items():
             if thread.is_alive():
                 answers.tell({"probe": name, "error": f"no answer in {self._age():.0f} s"})
-        for program in self._programs:
-            program.end()
+        self._end_programs()
         if self._programs:
             processes.kill_all(self._mark, (os.getpid(),), (), seconds=5)
         if not self._config["shared"] and os.path.basename(self._config["run_dir"]).startswith(".check-"):
             shutil.rmtree(self._config["run_dir"], ignore_errors=True)
+
+    def _end_programs(self) -> None:
+        for program in self._programs:
+            program.ask_to_end()
+        deadline = time.monotonic() + _TERM_SECONDS
+        while any(program.runs for program in self._programs) and time.monotonic() < deadline:
+            time.sleep(_TICK)
+        for program in self._programs:
+            program.end()

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 _LOAD = (
     "import sys; from deepspeed.ops.op_builder.all_ops import ALL_OPS; op = ALL_OPS.get(sys.argv[1]); "
@@ -18,6 +19,7 @@ _LOAD = (
 )
 _TELLING = re.compile(r"error|fatal|not found|unable|no such|mismatch|exception", re.IGNORECASE)
 _LINES = 6
+_TICK = 0.2  # seconds
 
 
 def build(name: str, folder: str, seconds: float) -> Dict[str, Any]:
@@ -30,52 +32,81 @@ def build(name: str, folder: str, seconds: float) -> Dict[str, Any]:
     with open(os.path.join(folder, ".orchestrate-build"), "a", encoding="ascii") as lock:
         with contextlib.suppress(OSError):  # a disk without locks: torch's lock file is all there is
             fcntl.flock(lock, fcntl.LOCK_EX)
-        code, output = _load_freely(name, os.path.join(folder, name, "lock"), seconds)
-    words = [] if code == 0 else telling(output) or [f"it ended with {code}"]
-    if code is None:
-        words = [f"it did not end in {seconds:g} s", *words[-2:]]
+        code, words = _load_freely(name, os.path.join(folder, name, "lock"), seconds)
     return {"ok": code == 0, "seconds": round(time.monotonic() - began, 1), "words": words}
 
 
-def _load_freely(name: str, lock: str, seconds: float) -> Any:
-    """Load the operator; a lock that our process holds when it has to be killed is taken away.
+def _load_freely(name: str, lock: str, seconds: float) -> Tuple[int | None, List[str]]:
+    """Load the operator; return (exit code or None, what is to be said of it).
 
-    One that was there before is somebody else's, or nobody's any more: then torch would wait for ever.
+    A lock that was there before is somebody else's, or nobody's any more: then torch would wait for ever.
     """
     if os.path.exists(lock):
-        return 1, f"error: {lock} is there: somebody builds it, or was killed while building it"
-    return _load(name, seconds, lock)
+        return 1, [f"error: {lock} is there: somebody builds it, or was killed while building it"]
+    code, output = _load(name, seconds, lock)
+    if code == 0:
+        return code, []
+    words = telling(output)
+    words = words or [f"it ended with {code}"] if code is not None else [f"it did not end in {seconds:g} s"]
+    if os.path.exists(lock):
+        words.append(f"{lock} is there and not ours: remove it if nobody builds the operator")
+    return code, words
 
 
-def _holds(pid: int, path: str) -> bool:
-    """Return whether a process has a file open; torch's FileBaton keeps its lock open while it builds."""
-    folder = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):
-        return any(
-            os.path.realpath(f"{folder}/{number}") == os.path.realpath(path) for number in os.listdir(folder)
-        )
-    return False
-
-
-def _load(name: str, seconds: float, lock: str) -> Any:
-    """Return (exit code or None, output) of a process that loads the operator."""
+def _load(name: str, seconds: float, lock: str) -> Tuple[int | None, str]:
+    """Return (exit code or None, output) of a process that loads the operator; nothing of it is left."""
     with tempfile.TemporaryFile() as output:
         words = [sys.executable, "-c", _LOAD, name]
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-            ours = _holds(process.pid, lock)
-            os.killpg(process.pid, 9)  # ninja and the compilers too
-            process.wait()
-            if ours:
-                with contextlib.suppress(OSError):
-                    os.remove(lock)
+        code = _watched(process, seconds, lock)
         output.seek(0)
         return code, output.read().decode("utf-8", "replace")
+
+
+def _watched(process: Any, seconds: float, lock: str) -> int | None:
+    """Wait for a builder; end it after `seconds` or when we are told to end, and take its lock away.
+
+    A builder that dies (of too little memory, say) leaves its lock as well, so it is looked at all the while.
+    """
+    deadline = time.monotonic() + seconds
+    held: Any = None
+    code: int | None = None
+    try:
+        while code is None and time.monotonic() < deadline:
+            held = _held(process.pid, lock) or held
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(_TICK)
+    finally:
+        if code is None:
+            held = _held(process.pid, lock) or held
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)  # ninja and the compilers too
+            process.wait()
+        with contextlib.suppress(OSError):
+            if held and _identity(os.stat(lock)) == held:
+                os.remove(lock)
+    return code
+
+
+def _held(pid: int, lock: str) -> Any:
+    """Return the identity of the lock if a process has it open, as torch's FileBaton has while it builds.
+
+    A process that waits for somebody else's lock does not open it.
+    """
+    with contextlib.suppress(OSError):
+        there = os.stat(lock)
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), there):
+                    return _identity(there)
+    return None
+
+
+def _identity(info: os.stat_result) -> Tuple[int, int]:
+    """Return what tells a lock from a later one of the same name, which may get the same inode."""
+    return info.st_ino, info.st_mtime_ns
 
 
 def telling(output: str) -> List[str]:

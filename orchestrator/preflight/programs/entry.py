@@ -1,4 +1,7 @@
-"""What the zip does: `programs.pyz NAME REQUEST`, a JSON value, for the programs pairwise, ops and reach."""
+"""What the zip does: `programs.pyz NAME REQUEST`, for the programs pairwise, ops and reach.
+
+A request is a JSON object or text, or the path of a file with one.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,15 @@ _PROGRAMS = ("pairwise", "ranks", "ops", "reach")  # ranks is what pairwise star
 
 def main(argv: List[str]) -> int:
     """Run one program; each imports only what it needs."""
-    name, request = argv
+    name, given = argv
     if name not in _PROGRAMS:
         raise SystemExit(f"no program {name!r}; there are {', '.join(_PROGRAMS)}")
     program = importlib.import_module(f".{name}", __package__)
-    return int(program.main(json.loads(request)))
+    return int(program.main(json.loads(_text(given))))
+
+
+def _text(given: str) -> str:
+    if given[:1] in ("{", '"'):
+        return given
+    with open(given, encoding="utf-8") as file:
+        return file.read()

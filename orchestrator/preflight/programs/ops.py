@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ def main(request: Dict[str, Any]) -> int:
     device = _device(torch)
     names = request["ops"].get(device, [])
     folder = cache_folder(torch)
+    signal.signal(signal.SIGTERM, _end)
     wanted = [name for name in names if name in request.get("build", [])]
     built = {name: build(name, folder, request.get("seconds", 600)) for name in wanted}
     data = {
@@ -50,6 +52,12 @@ def main(request: Dict[str, Any]) -> int:
     }
     answers.tell({"probe": "ops", "data": data})
     return 0
+
+
+def _end(number: int, _: Any) -> None:
+    """End by an exception, so that no builder or lock stays behind; a second signal changes nothing."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _torch() -> Dict[str, Any]:
