@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +70,8 @@ class Report:
         samples: contender -> its runs, in the order of the rounds.
         goals: the figures that count.
         versions: of everything that took part.
+        layout: `figures` for a line a figure, `rows` for a line a contender with its figures side by side.
+        raw: what the figures were made from, where that is more than the samples.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Report:
     goals: list[Goal] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    layout: Literal["figures", "rows"] = "figures"
+    raw: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def values(self, contender: str, figure: str) -> list[float]:
         """Return one figure of every run of a contender that has it."""
@@ -96,32 +100,49 @@ class Report:
     def print(self) -> None:
         """Print setting, figures, goals and versions as plain text."""
         print(f"\n{self.name}: {self.setting}\n")
-        print_table(["contender", "figure", "median (min-max)", "runs"], self._figure_rows())
+        print_table(*table(self.layout, self.samples))
         if self.goals:
             print()
             print_table(["goal", "limit", "measured", ""], [_goal_row(goal) for goal in self.goals])
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         print(f"\n{machine_line()}; load before the first run {self.load_before:.2f}\n{versions}")
 
-    def _figure_rows(self) -> list[list[str]]:
-        rows = []
-        for contender, runs in self.samples.items():
-            for figure in dict.fromkeys(name for run in runs for name in run):
-                values = self.values(contender, figure)
-                rows.append([contender, figure, summarise(values).text(3), str(len(values))])
-        return rows
-
     def to_json(self) -> dict[str, Any]:
         """Return everything, with the raw figures."""
         goals = [asdict(goal) | {"figure": goal.figure._asdict(), "met": goal.met} for goal in self.goals]
         machine = {"line": machine_line(), "cpus": os.cpu_count(), "load_before": self.load_before}
         document = {"name": self.name, "setting": self.setting, "date": time.strftime("%Y-%m-%d %H:%M")}
-        return document | {
-            "machine": machine,
-            "versions": self.versions,
-            "goals": goals,
-            "samples": self.samples,
-        }
+        return (
+            document
+            | {
+                "machine": machine,
+                "versions": self.versions,
+                "goals": goals,
+                "layout": self.layout,
+                "samples": self.samples,
+            }
+            | ({"raw": self.raw} if self.raw else {})
+        )
+
+
+def table(layout: str, samples: Mapping[str, Sequence[Figures]]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of all figures."""
+    if layout == "rows":
+        names = [*dict.fromkeys(name for runs in samples.values() for run in runs for name in run)]
+        return ["contender", *names], [
+            [contender, *(_medians(runs, name) for name in names)] for contender, runs in samples.items()
+        ]
+    return ["contender", "figure", "median (min-max)", "runs"], [
+        [contender, figure, summarise(values).text(3), str(len(values))]
+        for contender, runs in samples.items()
+        for figure in dict.fromkeys(name for run in runs for name in run)
+        if (values := [run[figure] for run in runs if figure in run])
+    ]
+
+
+def _medians(runs: Sequence[Figures], figure: str) -> str:
+    values = [run[figure] for run in runs if figure in run]
+    return f"{statistics.median(values):.4g}" if values else ""
 
 
 def _goal_row(goal: Goal) -> list[str]:

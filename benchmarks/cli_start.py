@@ -7,7 +7,7 @@ import sys
 
 from benchmarks import bench
 
-_JOB = str(bench.ROOT / "examples/zero3_hpz/job.yaml")
+_JOB = str(bench.ROOT / "examples/zeropp_lm/job.yaml")
 _OURS = ("orchestrate --help", "orchestrate render")
 _THEIRS = ("deepspeed --help", "accelerate launch --help")
 
@@ -33,7 +33,7 @@ def main() -> None:
     runs = {name: _runner(argv) for name, argv in commands.items()}
     report = bench.Report(
         "cli_start",
-        "seconds from command to end, output thrown away; render is of examples/zero3_hpz/job.yaml",
+        "seconds from command to end, output thrown away; render is of examples/zeropp_lm/job.yaml",
         bench.alternate(runs, args.rounds),
         versions=bench.versions("deepspeed", "accelerate", "torch", "click", "pydantic"),
         load_before=load,

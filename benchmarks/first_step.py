@@ -3,7 +3,7 @@
 Ours (`orchestrate submit`, backend pdsh, launcher torchrun) beside `deepspeed --launcher pdsh` and beside
 two `torchrun` started by hand over ssh: same hosts, same python, same script, same DeepSpeed configuration,
 one thread a rank. The script is a tiny ZeRO-3 + hpZ model, so that the launchers' share is as large as it can
-be; `--script example` trains examples/zero3_hpz instead.
+be; `--script example` trains examples/zeropp_lm instead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIG = {
 }
 SCRIPTS = {
     "tiny": ("benchmarks/zero3_step.py", []),
-    "example": ("examples/zero3_hpz/train.py", ["--steps", "1", "--deepspeed_config"]),
+    "example": ("examples/zeropp_lm/train.py", ["--steps", "1", "--deepspeed_config"]),
 }
 
 

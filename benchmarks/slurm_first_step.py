@@ -3,7 +3,7 @@
 Ours (`slurm.sbatch` as `submit` writes it, launcher torchrun) beside a batch script by hand, which runs
 `srun torchrun`: the same `#SBATCH` lines, hosts, python, script, DeepSpeed configuration, one thread a rank.
 Two scripts are trained: a tiny ZeRO-3 + hpZ model, so that the launchers' share is as large as it can be,
-and that of examples/zero3_hpz. The clock starts when Slurm starts the batch script, in its first line.
+and that of examples/zeropp_lm. The clock starts when Slurm starts the batch script, in its first line.
 """
 
 from __future__ import annotations

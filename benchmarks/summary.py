@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Summary, summarise
+from benchmarks.bench import Summary, table
 
 _RESULTS = Path(__file__).parent / "results"
 _HEAD = """# Results
@@ -21,18 +21,15 @@ def section(document: dict[str, Any]) -> str:
     """Return one comparison as Markdown."""
     goals = [_goal(goal) for goal in document["goals"]]
     goals = ["| goal | limit | measured | |", "|---|---|---|---|", *goals, ""] if goals else []
-    figures = [
-        f"| {contender} | {figure} | {_text(values, 3)} | {len(values)} |"
-        for contender, runs in document["samples"].items()
-        for figure, values in _columns(runs).items()
-    ]
+    head, rows = table(document.get("layout", "figures"), document["samples"])
+    figures = [_line(head), "|---" * len(head) + "|", *map(_line, rows)]
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     machine = document["machine"]
     return "\n".join(
         [
             f"\n## {document['name']}\n\n{document['setting']}\n",
             *goals,
-            *("| contender | figure | median (min-max) | runs |", "|---|---|---|---|", *figures, ""),
+            *(*figures, ""),
             f"{document['date']}; {machine['line']}; load before the first run {machine['load_before']:.2f};",
             f"{versions}\n",
         ]
@@ -47,13 +44,8 @@ def _goal(goal: dict[str, Any]) -> str:
     )
 
 
-def _columns(runs: list[dict[str, float]]) -> dict[str, list[float]]:
-    names = dict.fromkeys(name for run in runs for name in run)
-    return {name: [run[name] for run in runs if name in run] for name in names}
-
-
-def _text(values: list[float], digits: int) -> str:
-    return summarise(values).text(digits)
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

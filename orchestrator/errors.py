@@ -6,7 +6,8 @@
     |  `- FilterError          an include or exclude filter
     |- SubmitError             exit code 3: the job is right but could not be submitted
     |  `- LoginError           the login host cannot be reached, or lacks what is needed there
-    `- RunNotFoundError        exit code 2: no run has that id
+    |- RunNotFoundError        exit code 2: no run has that id
+    `- CheckpointError         exit code 2: there is no such checkpoint, or none that may be used so
 
 An error says what is wrong, where (file:line or key path), the value, and what to do about it.
 """
@@ -59,6 +60,12 @@ class FilterError(JobFileError):
 
 class RunNotFoundError(OrchestratorError):
     """No run, or more than one, answers to that id."""
+
+    exit_code = 2
+
+
+class CheckpointError(OrchestratorError):
+    """There is no such checkpoint, or it is not one that may be used like this."""
 
     exit_code = 2
 

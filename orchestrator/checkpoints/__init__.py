@@ -1,10 +1,11 @@
-"""Checkpoints on disk: which tags there are, and which of them a run can go on from.
+"""Checkpoints on disk: which there are, which of them a run can go on from, and which may go.
 
 Nothing here imports torch and no pickle is ever loaded: the supervisor asks between two attempts, about
-folders of thousands of shards, and a checkpoint is somebody else's data.
+folders of thousands of shards, and a checkpoint is somebody else's data. Only the program in `gather/` loads
+one, in a process of its own, when a user asks for the weights.
 """
 
-from orchestrator.checkpoints.find import Latest, last_complete, latest, tags
+from orchestrator.checkpoints.find import Latest, Sighting, last_complete, latest, sightings, tags
 from orchestrator.checkpoints.tag import Kind, Tag
 
-__all__ = ["Kind", "Latest", "Tag", "last_complete", "latest", "tags"]
+__all__ = ["Kind", "Latest", "Sighting", "Tag", "last_complete", "latest", "sightings", "tags"]

@@ -64,6 +64,11 @@ def is_tag(folder: Listing) -> bool:
     return any(_MODEL.fullmatch(name) or _OPTIM.fullmatch(name) for name in folder.files)
 
 
+def ranks_of(folder: Listing) -> int | None:
+    """Return how many data-parallel ranks the model states of a tag tell of; None when they do not."""
+    return _family(folder.files, _MODEL).first(folder).number("dp_world_size")
+
+
 def written(folder: Path) -> Written:
     """Read `latest` in a folder; one that is missing or cannot be read says nothing."""
     path = folder / "latest"
@@ -145,7 +150,8 @@ class _Look:
         yield from _lack("model", ranks if self._stage == 3 else whole, self._model.files)
 
     def _unfinished(self) -> Iterable[str]:
-        times = [modified for _, modified in self._folder.files.values()]
+        shards = [name for name in self._folder.files if name.endswith(".pt")]  # metrics may come later
+        times = [self._folder.files[name][1] for name in shards]
         ended = self._ended.modified
         if self._universal or not times:
             return

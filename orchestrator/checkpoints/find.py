@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints import folders
 from orchestrator.checkpoints.deepspeed import written
-from orchestrator.checkpoints.tag import Kind, Listing, Tag, listing, step_of
+from orchestrator.checkpoints.tag import Kind, Listing, Tag, in_making, listing, pruned, step_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def tags(folder: Path, world_size: int | None = None) -> list[Tag]:
     step that were written after `latest`, so that a copied folder, with the times of the copying, keeps its
     order.
     """
-    return [_examine(found, world_size) for found in _in_order(folder)]
+    return [found.examine(world_size) for found in sightings(folder)]
 
 
 def last_complete(folder: Path, world_size: int | None = None, *, universal: bool = False) -> Tag | None:
@@ -63,15 +63,28 @@ def last_complete(folder: Path, world_size: int | None = None, *, universal: boo
 
     Weights alone (an exported model) are taken only from a folder in which nothing else was ever saved.
     """
-    found = _in_order(folder)
+    found = sightings(folder)
     only_weights = all(one.kind is Kind.WEIGHTS for one in found)
     for one in reversed(found):
         wanted = only_weights if one.kind is Kind.WEIGHTS else universal or one.kind is not Kind.UNIVERSAL
         if wanted:
-            tag = _examine(one, world_size)
+            tag = one.examine(world_size)
             if tag.complete:
                 return tag
     return None
+
+
+def one_tag(path: Path, world_size: int | None = None) -> Tag | None:
+    """Return the checkpoint in this very folder; None where there is none.
+
+    Args:
+        path: the tag's own folder.
+        world_size: see `last_complete`.
+    """
+    place = listing(path)
+    children = [listing(path / name) for name in place.folders]
+    kind = folders.kind_of(place, children)
+    return None if kind is None else _sighting(place, kind, children).examine(world_size)
 
 
 def latest(folder: Path, world_size: int | None = None) -> Latest:
@@ -80,29 +93,72 @@ def latest(folder: Path, world_size: int | None = None) -> Latest:
     if not name:
         there = (folder / "latest").exists()
         return Latest("", "`latest` is empty or cannot be read" if there else "")
-    for found in _in_order(folder):
+    for found in sightings(folder):
         if found.listing.path == folder / name:
-            why = _examine(found, world_size).why
+            why = found.examine(world_size).why
             return Latest(name, f"`latest` names {name}, which is not complete: {why}" if why else "")
     return Latest(name, f"`latest` names {name}, and there is no such tag")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Sighting:
+    """A checkpoint that was seen, and not looked into yet: its files were listed, none was opened.
+
+    Attributes:
+        listing: its folder.
+        kind: who wrote it.
+        parts: the folders in it that hold shards.
+        step: as its name tells it; None when it does not.
+        modified: when its newest file was written, epoch seconds.
+    """
+
     listing: Listing
     kind: Kind
     parts: tuple[Listing, ...]
     step: int | None
     modified: float
 
+    @property
+    def path(self) -> Path:
+        """Return its folder."""
+        return self.listing.path
 
-def _in_order(folder: Path) -> list[_Found]:
-    """Return the tags unexamined, newest last."""
+    @property
+    def size(self) -> int:
+        """Return the bytes of all its files."""
+        return self.listing.size() + sum(part.size() for part in self.parts)
+
+    def examine(self, world_size: int | None = None) -> Tag:
+        """Look into its files.
+
+        Args:
+            world_size: see `last_complete`.
+        """
+        finding = folders.examine(self.listing, self.kind, self.parts, world_size)
+        steps = [self.step, finding.step]
+        if self.kind is Kind.ACCELERATE:  # checkpoint_3 is its fourth save, not the third step
+            steps.reverse()
+        return Tag(
+            name=self.path.name,
+            path=self.path,
+            step=next((step for step in steps if step is not None), None),
+            complete=not finding.problems,
+            why="; ".join(finding.problems[:3]),
+            world_size=finding.world_size,
+            stage=finding.stage,
+            size=self.size,
+            modified=self.modified,
+            kind=self.kind,
+        )
+
+
+def sightings(folder: Path) -> list[Sighting]:
+    """Return the checkpoints of a folder unexamined, in the order of `tags`."""
     last = written(folder)
     found = _below(listing(folder), 0)
     ended = next((one for one in found if one.listing.path == folder / last.tag), None)
 
-    def place(one: _Found) -> tuple[int, float, int]:
+    def place(one: Sighting) -> tuple[int, float, int]:
         step = -1 if one.step is None else one.step
         if ended is None or one is ended:
             return int(one is ended), one.modified, step
@@ -112,38 +168,18 @@ def _in_order(folder: Path) -> list[_Found]:
     return sorted(found, key=place)
 
 
-def _below(place: Listing, depth: int) -> list[_Found]:
-    children = [listing(place.path / name) for name in place.folders]
+def _below(place: Listing, depth: int) -> list[Sighting]:
+    children = [listing(place.path / name) for name in place.folders if not (pruned(name) or in_making(name))]
     kind = folders.kind_of(place, children)
     if kind not in {None, Kind.WEIGHTS}:
-        return [_found(place, kind, children)]
+        return [_sighting(place, kind, children)]
     inside = [one for child in children for one in _below(child, depth + 1)] if depth < _DEPTH else []
-    return inside or ([_found(place, kind, children)] if kind else [])
+    return inside or ([_sighting(place, kind, children)] if kind else [])
 
 
-def _found(place: Listing, kind: Kind, children: list[Listing]) -> _Found:
+def _sighting(place: Listing, kind: Kind, children: list[Listing]) -> Sighting:
     parts = folders.parts_of(kind, children)
     modified = max([place.newest(), *(part.newest() for part in parts)])
     steps = [step_of(place.path.name), *(step_of(part.path.name) for part in parts)]
     step = next((step for step in steps if step is not None), None)
-    return _Found(place, kind, parts, step, modified)
-
-
-def _examine(found: _Found, world_size: int | None) -> Tag:
-    place = found.listing
-    finding = folders.examine(place, found.kind, found.parts, world_size)
-    steps = [found.step, finding.step]
-    if found.kind is Kind.ACCELERATE:  # checkpoint_3 is its fourth save, not the third step
-        steps.reverse()
-    return Tag(
-        name=place.path.name,
-        path=place.path,
-        step=next((step for step in steps if step is not None), None),
-        complete=not finding.problems,
-        why="; ".join(finding.problems[:3]),
-        world_size=finding.world_size,
-        stage=finding.stage,
-        size=place.size() + sum(part.size() for part in found.parts),
-        modified=found.modified,
-        kind=found.kind,
-    )
+    return Sighting(place, kind, parts, step, modified)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ _STEP = re.compile(
 _TEMPORARY = re.compile(
     r"^(?:tmp|\.?temp)[-_.]|^tmp$|\.(?:tmp|temp|part|partial|incomplete)(?:[.-]\w+)?$|^\..+\.\w{6}$|~$"
 )
+_PRUNED = re.compile(r"\..+\.pruned\.[0-9a-f]{6}")
+_MAKING = re.compile(r"\..+\.making\.\w+")
+METRICS = "metrics.json"
+"""File that a script may add to a tag after the save: a JSON object of its metrics' values."""
 
 
 class Kind(StrEnum):
@@ -71,8 +76,16 @@ class Listing:
     folders: tuple[str, ...] = ()
 
     def newest(self) -> float:
-        """Return when the newest file was written; 0 for a folder without files."""
-        return max((modified for _, modified in self.files.values()), default=0.0)
+        """Return when the newest file was written; 0 for a folder without files.
+
+        The metrics are left out, which may be added long after the save.
+        """
+        times = (modified for name, (_, modified) in self.files.items() if name != METRICS)
+        return max(times, default=0.0)
+
+    def oldest(self) -> float:
+        """Return when the oldest file was written; infinity for a folder without files."""
+        return min((modified for _, modified in self.files.values()), default=math.inf)
 
     def size(self) -> int:
         """Return the bytes of all files, those of folders in it left out."""
@@ -112,6 +125,16 @@ def step_of(name: str) -> int | None:
     """Return the step that a name tells; the last number wins in `epoch_3_step_120`."""
     found = _STEP.findall(name)
     return int(found[-1][0] or found[-1][1]) if found else None
+
+
+def pruned(name: str) -> bool:
+    """Return whether a name is one that a tag carries while it is being deleted."""
+    return _PRUNED.fullmatch(name) is not None
+
+
+def in_making(name: str) -> bool:
+    """Return whether a name is one of a folder in which a universal checkpoint is being made."""
+    return _MAKING.fullmatch(name) is not None
 
 
 def temporary(name: str) -> bool:

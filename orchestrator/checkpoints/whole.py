@@ -141,6 +141,22 @@ class Said:
         at = -1 if start < 0 else self._after(key, start)
         return None if at < 0 else max(_numbers(self._data, at), default=None)
 
+    def real(self, key: str) -> float | None:
+        """Return the number right after a key; None when there is none, or the key is there more than once.
+
+        Args:
+            key: a key of a dictionary in the file, at any depth.
+        """
+        at = self._after(key, 0)
+        if at < 0 or self._after(key, at) >= 0:
+            return None  # of the two, nothing tells the one that is meant
+        for name, argument in _operations(self._data[at : at + 64]):
+            if isinstance(argument, int | float) and (name == "BINFLOAT" or name in INTEGERS):
+                return float(argument)
+            if name not in {"MEMOIZE", "BINPUT", "LONG_BINPUT"}:
+                return None
+        return None
+
     def mentions(self, word: str) -> bool:
         """Return whether the string is in the file's pickle."""
         return self._after(word, 0) >= 0

@@ -37,6 +37,9 @@ _COMMANDS = {
     "status": _Entry("runs", "status_command", "Show what a run is doing, or how it ended and why."),
     "logs": _Entry("logs", "logs_command", "Show the logs of hosts and ranks."),
     "cancel": _Entry("runs", "cancel_command", "End a run on every host."),
+    "checkpoint": _Entry(
+        "checkpoint", "checkpoint_group", "List, consolidate, reshape and prune checkpoints."
+    ),
     "fetch": _Entry("login", "fetch_command", "Copy a run's files from the cluster it was sent to."),
     "login": _Entry("login", "login_command", "Open, show or end the connection to a login host."),
     "schema": _Entry("schema", "schema_command", "Print the JSON Schema of the job file."),

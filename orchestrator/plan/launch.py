@@ -69,6 +69,23 @@ class ContainerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepPlan:
+    """Which checkpoints stay.
+
+    Attributes:
+        last: how many of the newest complete ones; at least 1.
+        best: how many of the best ones by `metric`, those among the last included.
+        metric: the metric's name; None without `best`.
+        lowest: whether the lowest value is the best.
+    """
+
+    last: int
+    best: int = 0
+    metric: str | None = None
+    lowest: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """A job on given hosts, ready to be rendered. Times are seconds, paths absolute.
 
@@ -79,6 +96,7 @@ class LaunchPlan:
         resume_args: arguments that are added for them then.
         zero3_init: whether Accelerate cuts the model up while it is made; None: at stage 3.
         resume_tag: the last complete tag in checkpoint_dir, in the plan of an attempt that resumes.
+        keep: which checkpoints stay when a new one has come; None: all.
     """
 
     run_id: str
@@ -121,6 +139,7 @@ class LaunchPlan:
     slurm: SlurmPlan | None
     container: ContainerPlan | None
     zero3_init: bool | None = None
+    keep: KeepPlan | None = None
 
     @property
     def world_size(self) -> int:
@@ -186,6 +205,7 @@ class LaunchPlan:
         data["ssh"] = SshPlan(**data["ssh"])
         data["slurm"] = _slurm_from(data["slurm"])
         data["container"] = _container_from(data["container"])
+        data["keep"] = None if data["keep"] is None else KeepPlan(**data["keep"])
         return cls(**data)
 
 

@@ -14,7 +14,7 @@ from tests.contract.product import take_hosts, wait_until
 if TYPE_CHECKING:
     from tests.contract.product import Site
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/zero3_hpz/job.yaml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/zeropp_lm/job.yaml"
 LAUNCHERS = {"local": "accelerate", "pdsh": "deepspeed", "ssh": "torchrun", "slurm": "torchrun"}
 STEP = re.compile(r"^step (\d+)/12 loss ([\d.]+) ", re.MULTILINE)
 LOSS = re.compile(r"^step (\d+)/6 loss ([\d.]+) tokens/s \d+ step_time [\d.]+s$", re.MULTILINE)

@@ -179,7 +179,7 @@ def test_a_config_json_says_what_a_model_was_pretrained_in(job, tmp_path):
 
 
 def test_the_example_is_right(tmp_path):
-    path = ROOT / "examples" / "zero3_hpz" / "job.yaml"
+    path = ROOT / "examples" / "zeropp_lm" / "job.yaml"
     for launcher in ("torchrun", "deepspeed", "accelerate"):
         loaded = load_job(path, [f"train.launcher={launcher}", f"run_root={tmp_path}"])
         assert prepare(loaded, {}).findings == ()

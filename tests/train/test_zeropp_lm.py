@@ -15,7 +15,7 @@ from orchestrator.configs.deepspeed_config import build
 from orchestrator.hosts.pool import resolve_pool
 from orchestrator.job import load_job
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "zero3_hpz"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "zeropp_lm"
 STEP = re.compile(r"^step (\d+)/(\d+) loss (\d+\.\d{3}) tokens/s (\d+) step_time (\d+\.\d\d)s$", re.MULTILINE)
 RANKS = 2
 

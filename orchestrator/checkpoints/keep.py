@@ -1,0 +1,123 @@
+"""Which checkpoints stay and which may go: a decision about values, no file is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from orchestrator.checkpoints.find import Sighting
+    from orchestrator.plan import KeepPlan
+
+NEWEST = "the newest complete one"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to become of one checkpoint.
+
+    Attributes:
+        seen: the checkpoint.
+        goes: whether it is to be deleted.
+        why: why it stays; empty for one that goes.
+        counts: whether it is one of those that the numbers of `KeepPlan` ask for.
+    """
+
+    seen: Sighting
+    goes: bool
+    why: str
+    counts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the decision asks about a checkpoint; it asks as little as it can, since each costs many files.
+
+    Attributes:
+        foreign: why a checkpoint is not ours to delete; empty for one that is.
+        complete: whether it is complete.
+        metric: its metric's value; None when nothing tells it.
+        guarded: why a checkpoint stays whatever the numbers say, by its folder.
+    """
+
+    foreign: Callable[[Sighting], str]
+    complete: Callable[[Sighting], bool]
+    metric: Callable[[Sighting], float | None]
+    guarded: Mapping[Path, str]
+
+
+def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, look: Look) -> list[Choice]:
+    """Decide on the checkpoints of one folder.
+
+    Args:
+        found: all of them, newest last.
+        keep: how many stay.
+        newest: the newest complete one, ours or not; without one nothing goes.
+        look: what is known about each.
+
+    Returns:
+        A choice for each, in the same order. Only complete ones count as kept. What is older than the last
+        that counts goes, whether it is complete or not: an incomplete one is what a killed save left. Nothing
+        goes that was written after the newest complete one, however it is named: it may be a save under way.
+    """
+    foreign = {one.path: look.foreign(one) for one in found}
+    mine = [one for one in found if not foreign[one.path]]
+    last = _last(mine, keep.last, look)
+    best = _best(mine, keep, look)
+
+    def choice(one: Sighting) -> Choice:
+        if why := foreign[one.path]:
+            return Choice(one, goes=False, why=why)
+        if one in best:
+            return Choice(one, goes=False, why=f"among the best {keep.best} by {keep.metric}", counts=True)
+        if one in last:
+            return Choice(one, goes=False, why=f"among the last {keep.last}", counts=True)
+        why = _why_stays(one, found, newest, look) or _too_few(one, mine, last, keep.last)
+        return Choice(one, goes=not why, why=why)
+
+    return [choice(one) for one in found]
+
+
+def _last(mine: list[Sighting], number: int, look: Look) -> list[Sighting]:
+    last: list[Sighting] = []
+    for one in reversed(mine):
+        if len(last) < number and look.complete(one):
+            last.append(one)
+    return last
+
+
+def _best(mine: list[Sighting], keep: KeepPlan, look: Look) -> list[Sighting]:
+    """Return the best ones; of two equal ones the newer is better."""
+    if not keep.best or keep.metric is None:
+        return []
+    sign = 1 if keep.lowest else -1
+    known = [(value, place) for place, one in enumerate(mine) if (value := look.metric(one)) is not None]
+    best: list[Sighting] = []
+    for _, place in sorted(known, key=lambda each: (sign * each[0], -each[1])):
+        if len(best) < keep.best and look.complete(mine[place]):
+            best.append(mine[place])
+    return best
+
+
+def _why_stays(one: Sighting, found: Sequence[Sighting], newest: Sighting | None, look: Look) -> str:
+    if newest is None:
+        return "no checkpoint is complete"
+    if one.path == newest.path:
+        return NEWEST
+    if one.modified > newest.modified or _comes_after(one, newest, found):
+        return f"newer than {newest.path.name}, {NEWEST}"
+    return look.guarded.get(one.path.resolve(), "")
+
+
+def _comes_after(one: Sighting, newest: Sighting, found: Sequence[Sighting]) -> bool:
+    paths = [each.path for each in found]
+    return newest.path in paths and paths.index(one.path) > paths.index(newest.path)
+
+
+def _too_few(one: Sighting, mine: list[Sighting], last: list[Sighting], number: int) -> str:
+    if len(last) < number:
+        return f"fewer than {number} are complete"
+    return "" if mine.index(one) < mine.index(last[-1]) else f"newer than {last[-1].path.name}, which is kept"

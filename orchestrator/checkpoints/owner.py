@@ -1,0 +1,189 @@
+"""Whether a checkpoint is one that a run wrote itself, which is all that may be deleted for it.
+
+No file of a checkpoint says which run wrote it. So a run notes which folders were there before it began
+(`checkpoints.json` in its directory). Its own are those that came later, while it ran, while no other run that
+is known saved in the same folder, with its number of ranks, and by its user. What is in doubt is not its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.checkpoints import deepspeed
+from orchestrator.checkpoints.tag import Kind, pruned
+from orchestrator.rundir import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from orchestrator.checkpoints.find import Sighting
+    from orchestrator.rundir import RunDir
+
+_NOTE = "checkpoints.json"
+_DEPTH = 3  # as deep as tags lie (find.py)
+_CLOCKS = 60.0  # seconds that the clocks of hosts and of a file server may differ
+_SAVED = (Kind.DEEPSPEED, Kind.TRAINER, Kind.ACCELERATE, Kind.DISTRIBUTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another run that saves in the same folder, and when it ran (epoch seconds)."""
+
+    run_id: str
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A run, as what its checkpoints are told by.
+
+    Attributes:
+        folder: where it saves, links resolved.
+        before: folders below it that were there when the run began, relative; None when nobody noted them.
+        ended: when it ended, epoch seconds; infinity while it runs.
+        worlds: the numbers of ranks of its attempts.
+        user: the user id it runs as.
+        rivals: other runs.
+    """
+
+    folder: Path
+    before: frozenset[str] | None
+    ended: float
+    worlds: frozenset[int]
+    user: int
+    rivals: tuple[Rival, ...]
+
+    def foreign(self, seen: Sighting) -> str:
+        """Return why a checkpoint is not this run's; empty for one that is."""
+        if seen.kind not in _SAVED:
+            return f"{seen.kind}: not what a script saves to go on from"
+        if link := _through_link(self.folder, seen.path):
+            return link
+        if self.before is None:
+            return "nobody noted what was there before the run"
+        if str(seen.path.relative_to(self.folder)) in self.before:
+            return "it was there before the run"
+        if seen.modified > self.ended:
+            return "it was written after the run"
+        return self._by_others(seen)
+
+    def _by_others(self, seen: Sighting) -> str:
+        oldest = min(place.oldest() for place in (seen.listing, *seen.parts))
+        for rival in self.rivals:
+            if oldest <= rival.ended + _CLOCKS and seen.modified >= rival.started - _CLOCKS:
+                return f"the run {rival.run_id} saved in this folder at the same time"
+        with suppress(OSError):
+            if seen.path.stat().st_uid != self.user:
+                return "another user wrote it"
+        ranks = said_ranks(seen)
+        return f"{ranks} ranks saved it" if ranks is not None and ranks not in self.worlds else ""
+
+
+def of_deepspeed(folder: Path, seen: Sighting) -> str:
+    """Return why a checkpoint in a folder that no run is known of is not DeepSpeed's; empty for one that is."""
+    if link := _through_link(folder, seen.path):
+        return link
+    whole = seen.kind is Kind.DEEPSPEED and bool(seen.listing.files)
+    within = seen.kind in (Kind.TRAINER, Kind.ACCELERATE) and any(map(deepspeed.is_tag, seen.parts))
+    return "" if whole or within else f"{seen.kind}: DeepSpeed did not write it"
+
+
+def said_ranks(seen: Sighting) -> int | None:
+    """Return the number of data-parallel ranks that one of DeepSpeed's files tells; None when none does."""
+    for place in (seen.listing, *seen.parts):
+        if deepspeed.is_tag(place):
+            return deepspeed.ranks_of(place)
+    return None
+
+
+def note_before(run: RunDir, folder: Path) -> None:
+    """Note which folders are there before a run begins; a run that has begun notes nothing more."""
+    note = run.path / _NOTE
+    if note.exists():
+        return
+    there = sorted(_folders(folder, "", 1))
+    with suppress(OSError):  # without the note nothing will be deleted
+        write_json(note, {"folder": str(folder), "before": there})
+
+
+def owner_of(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Owner:
+    """Return a run as the owner of its checkpoints.
+
+    Args:
+        run: the run.
+        folder: where it saves, links resolved.
+        runs: all runs that are known, this one among them or not.
+    """
+    before = (read_json(run.path / _NOTE) or {}).get("before")
+    verdict = run.verdict()
+    return Owner(
+        folder=folder,
+        before=None if before is None else frozenset(before),
+        ended=math.inf if verdict is None else float(verdict.get("ended", 0.0)),
+        worlds=frozenset(_worlds(run)),
+        user=run.path.stat().st_uid,
+        rivals=tuple(_rivals(run, folder, runs)),
+    )
+
+
+def _folders(folder: Path, above: str, depth: int) -> Iterator[str]:
+    """Yield the folders below one. Their files are not looked at: there may be thousands, on a slow disk."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not pruned(entry.name)]
+    except OSError:
+        return
+    for name in names:
+        yield above + name
+        if depth < _DEPTH:
+            yield from _folders(folder / name, f"{above}{name}/", depth + 1)
+
+
+def _worlds(run: RunDir) -> Iterator[int]:
+    for attempt in (None, *run.attempts()):
+        with suppress(OSError, ValueError):
+            yield run.plan(attempt).world_size
+
+
+def _rivals(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Iterator[Rival]:
+    for other in runs:
+        started = other.record().get("started")
+        if other.path == run.path or started is None or not _saves_in(other, folder):
+            continue
+        yield Rival(other.run_id, float(started), _end_of(other))
+
+
+def _saves_in(run: RunDir, folder: Path) -> bool:
+    try:
+        saved = run.plan().checkpoint_dir
+    except (OSError, ValueError):
+        return False
+    if saved is None:
+        return False
+    other = Path(saved).resolve()
+    return other == folder or folder in other.parents or other in folder.parents
+
+
+def _end_of(run: RunDir) -> float:
+    verdict = run.verdict()
+    if verdict is not None:
+        return float(verdict.get("ended", math.inf))
+    from orchestrator.monitor.status import current_status  # noqa: PLC0415 - few runs share a folder
+
+    if not current_status(run)["state"].is_final:
+        return math.inf
+    with suppress(OSError):
+        return run.events_file.stat().st_mtime
+    return math.inf
+
+
+def _through_link(folder: Path, path: Path) -> str:
+    """Return that a path leads through a link below a folder; empty when it does not."""
+    below = [path, *path.parents][: len(path.relative_to(folder).parts)]
+    return "a link leads to it" if any(each.is_symlink() for each in below) else ""

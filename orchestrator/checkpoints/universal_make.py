@@ -1,0 +1,216 @@
+"""Make the universal form of a tag: DeepSpeed's conversion in a process of its Python, all or nothing.
+
+    checkpoints/.global_step120_universal.making.x3f0_41c/universal/    while it is made
+    checkpoints/global_step120_universal/                    renamed to when it is whole
+
+DeepSpeed's own program (0.19.8) writes to the name itself, and `latest_universal` beside it: one that was
+killed leaves a folder behind that looks like a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import __version__
+from orchestrator.checkpoints.universal import MARK, converted, universal_name
+from orchestrator.checkpoints.universal_needs import free_memory, most_workers, needs
+from orchestrator.errors import CheckpointError, Problem
+from orchestrator.rundir import write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from orchestrator.checkpoints.tag import Tag
+
+_PROGRAM = Path(__file__).with_name("converter")
+_MADE = "universal"
+_MEMORY_SHARE = 0.8  # of what is free
+_OF_A_RANK = (  # of a shell on a compute node: DeepSpeed would take the program for a rank
+    *("LOCAL_RANK", "MASTER_", "OMPI_", "PMI_", "PMIX_", "RANK", "SLURM_", "TORCHELASTIC_", "WORLD_SIZE"),
+)
+
+
+class Conversion:
+    """One conversion. `run` does it, in any thread; `end` ends it from another.
+
+    Args:
+        tag: a complete tag that `why_not_convertible` has nothing against.
+        python: the Python of the training: a command or a path.
+        setup: shell lines before it, as on the hosts.
+        workers: the most processes at a time; as many as the CPUs and the free memory allow when not given.
+    """
+
+    def __init__(
+        self, tag: Tag, python: str, setup: Sequence[str] = (), *, workers: int | None = None
+    ) -> None:
+        self._tag = tag
+        self._python = python
+        self._setup = setup
+        self._workers = workers
+        self._process: subprocess.Popen[str] | None = None
+        self._ended = threading.Event()
+        self.name = universal_name(tag)
+        self.needs = needs(tag)
+
+    def check(self) -> None:
+        """See that disk and memory are enough.
+
+        Raises:
+            CheckpointError: they are not, or the folder cannot be written to.
+        """
+        folder = self._tag.path.parent
+        free, memory = shutil.disk_usage(folder).free, free_memory()
+        if free < self.needs.disk:
+            what = f"the conversion needs {gigabytes(self.needs.disk)} on this disk while it runs"
+            fix = "make room, for example with `orchestrate checkpoint prune`"
+            raise CheckpointError(Problem(what, str(folder), f"{gigabytes(free)} free", fix))
+        if memory is not None and memory < self.needs.memory:
+            what = f"the conversion needs {gigabytes(self.needs.memory)} of memory for the largest shard"
+            fix = f"run `orchestrate checkpoint reshape {folder}` on a machine that has more"
+            raise CheckpointError(Problem(what, str(self._tag.path), f"{gigabytes(memory)} free", fix))
+
+    def run(self, on_progress: Callable[[str, float], None] = lambda _phase, _share: None) -> list[str]:
+        """Make it; return what ranks that load it will not find as it was, in sentences.
+
+        Args:
+            on_progress: is called with the phase and how much of it is done, 0 to 1.
+
+        Raises:
+            CheckpointError: it cannot be made, or `end` was called.
+        """
+        self.check()
+        work = self._work_folder()
+        try:
+            answer = self._convert(work, on_progress)
+            return self._settle(work, answer)
+        except OSError as error:
+            what = f"the conversion cannot write here: {error.strerror}"
+            raise CheckpointError(Problem(what, error.filename or str(self._tag.path.parent))) from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def end(self) -> None:
+        """End it, now or as soon as it begins; nothing of it is left."""
+        self._ended.set()
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _work_folder(self) -> Path:
+        folder = self._tag.path.parent
+        try:
+            return Path(tempfile.mkdtemp(prefix=f".{self.name}.making.", dir=folder))
+        except OSError as error:
+            what = f"the universal checkpoint lies beside the tag, and cannot be written: {error.strerror}"
+            fix = "give yourself the right to write there, or copy the tag to another folder"
+            raise CheckpointError(Problem(what, str(folder), fix=fix)) from error
+
+    def _convert(self, work: Path, on_progress: Callable[[str, float], None]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="orchestrate-convert-") as folder:
+            # A copy: that Python need not have us, and must not find the rest of what our Python has.
+            shutil.copytree(
+                _PROGRAM, Path(folder, _PROGRAM.name), ignore=shutil.ignore_patterns("__pycache__")
+            )
+            with (work / "said.txt").open("w+", encoding="utf-8", errors="replace") as said:
+                self._process = self._start(folder, work, said.fileno())
+                if self._ended.is_set():
+                    self.end()
+                answer = _last(_answers(self._process), on_progress)
+                code = self._process.wait()
+                said.seek(0)
+                words = said.read()
+        if self._ended.is_set():
+            raise CheckpointError(Problem("the conversion was ended", str(self._tag.path)))
+        if code or "problem" in answer:
+            raise CheckpointError(self._problem(answer, code, words))
+        return answer
+
+    def _start(self, folder: str, work: Path, said: int) -> subprocess.Popen[str]:
+        memory = free_memory()
+        most = int(_MEMORY_SHARE * memory) if memory is not None else self.needs.memory
+        output = f"../{work.name}/{_MADE}"
+        words = [str(self._tag.path), output, str(self._workers or most_workers()), str(most)]
+        shell = ["bash", "-c", "\n".join([*self._setup, 'exec "$@"']), "bash"] if self._setup else []
+        try:
+            return subprocess.Popen(
+                [*shell, self._python, "-m", _PROGRAM.name, *words],
+                cwd=folder,  # where -m looks first
+                env={name: value for name, value in os.environ.items() if not name.startswith(_OF_A_RANK)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            what = f"this Python cannot be started here: {error.strerror}"
+            raise CheckpointError(Problem(what, "--python", self._python, _ELSEWHERE)) from error
+
+    def _problem(self, answer: dict[str, Any], code: int, said: str) -> Problem:
+        where = str(self._tag.path)
+        if "problem" in answer:
+            return Problem(answer["problem"]["what"], where, fix=answer["problem"]["fix"])
+        last = next((line for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        what = f"the conversion failed ({how}): {last.strip()}"
+        return Problem(what, where, fix=f"see that {self._python} has DeepSpeed; {_ELSEWHERE}")
+
+    def _settle(self, work: Path, answer: dict[str, Any]) -> list[str]:
+        """Give the universal checkpoint its name, and have `latest_universal` say it."""
+        folder, made = self._tag.path.parent, work / _MADE
+        mark = {"of": self._tag.name, "ranks": self._tag.world_size, "orchestrate": __version__, **answer}
+        write_json(made / MARK, mark)
+        place = folder / self.name
+        if converted(self._tag) is None:  # else another process was faster
+            if place.exists():  # of an earlier save of the tag, or what a killed conversion left
+                place.rename(work / "old")
+            made.rename(place)
+        write_text(folder / "latest_universal", self.name)
+        return list(answer.get("notes", ()))
+
+
+_ELSEWHERE = "name another with --python, or run `orchestrate checkpoint reshape` where there is one"
+
+
+def notes_of(folder: Path) -> list[str]:
+    """Return what was noted when a universal checkpoint was made here; nothing of one that others made."""
+    try:
+        return list(json.loads((folder / MARK).read_text(encoding="utf-8"))["notes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def gigabytes(size: int) -> str:
+    """Return bytes as people read them on disks: 1.2 GB, 37 MB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
+
+
+def _answers(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    for line in process.stdout or ():
+        with contextlib.suppress(ValueError):
+            answer = json.loads(line)
+            if isinstance(answer, dict):
+                yield answer
+
+
+def _last(answers: Iterator[dict[str, Any]], on_progress: Callable[[str, float], None]) -> dict[str, Any]:
+    """Pass progress on; return the answer that is none."""
+    last: dict[str, Any] = {}
+    for answer in answers:
+        if "phase" in answer:
+            on_progress(str(answer["phase"]), answer["done"] / max(1, answer["of"]))
+        else:
+            last = answer
+    return last
