@@ -132,8 +132,15 @@ def by_hand(ground: Ground, case: Case) -> Training:
         port = server.getsockname()[1]
     started = [_torchrun(place, case, host, port) for host in range(WORLD.nodes)]
     log = place / "0.log"
-    found = _watched(ground, case, _lines(log, lambda: started[0].poll() is not None))
-    codes = [process.wait(_PATIENCE) for process in started]
+    try:
+        found = _watched(ground, case, _lines(log, lambda: started[0].poll() is not None))
+        codes = [process.wait(_PATIENCE) for process in started]
+    except subprocess.TimeoutExpired:
+        codes = [1]
+    finally:
+        for process in started:
+            process.terminate()  # torchrun ends its ranks
+            process.wait()
     if any(codes):
         raise RuntimeError(_tail(log))
     return found

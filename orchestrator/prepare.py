@@ -134,6 +134,7 @@ def place(plan: LaunchPlan, job: LoadedJob, given: Sequence[str]) -> LaunchPlan:
         JobFileError: the job does not fit these hosts.
     """
     pool = pool_of(job.spec.cluster, given)
+    job = _with_batch_of(plan, job, pool)
     built = _deepspeed(job, pool)
     deepspeed = None if built is None else built.config
     _, findings = _rules(job, pool, deepspeed)
@@ -142,6 +143,18 @@ def place(plan: LaunchPlan, job: LoadedJob, given: Sequence[str]) -> LaunchPlan:
         raise JobFileError(*errors)
     hosts = plan_hosts(pool, simulated=False)
     return replace(plan, hosts=hosts, ds_filter=_slot_filter(pool), deepspeed=deepspeed)
+
+
+def _with_batch_of(plan: LaunchPlan, job: LoadedJob, pool: HostPool) -> LoadedJob:
+    """Return the job with the global batch it was submitted with, on as many ranks as it has got."""
+    spec = job.spec.deepspeed
+    if spec is None or plan.deepspeed is None or pool.world_size == plan.world_size:
+        return job
+    from orchestrator.configs.keep_batch import kept_batch  # noqa: PLC0415 - few runs change their size
+
+    overrides = {**spec.overrides, **kept_batch(plan.deepspeed, pool.world_size)}
+    kept = spec.model_copy(update={"overrides": overrides})
+    return replace(job, spec=job.spec.model_copy(update={"deepspeed": kept}))
 
 
 def _check(

@@ -103,9 +103,9 @@ def _write(run_dir: RunDir, prepared: Prepared, runs: Path) -> None:
 
 
 def _keep_config(run_dir: RunDir, job: LoadedJob) -> None:
-    """Keep DeepSpeed's file as it is now: where a scheduler gives the hosts, it is read again hours later."""
+    """Keep DeepSpeed's file as it is now: it is read again when the hosts are others, or the run is resumed."""
     deepspeed = job.spec.deepspeed
-    if job.spec.cluster.backend == "slurm" and deepspeed is not None and deepspeed.config_file is not None:
+    if deepspeed is not None and deepspeed.config_file is not None:
         shutil.copyfile(job.base_dir / deepspeed.config_file.expanduser(), run_dir.ds_source)
 
 

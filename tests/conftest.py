@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.testbed.fixtures import accounting_bed, bed, make_bed, slurm_bed
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["accounting_bed", "bed", "make_bed", "slurm_bed"]
 
@@ -20,3 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         asked = set(getattr(item, "fixturenames", ()))
         if NEED_HOSTS & asked:
             item.add_marker(pytest.mark.testbed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Share files out as tests/scheduling.py says, where they are to be shared out by file."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.scheduling import BothEnds
+
+    return BothEnds(config, log)

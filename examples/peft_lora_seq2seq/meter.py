@@ -6,10 +6,12 @@ import gc
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 MIB = 2**20
 STATUS = Path("/proc/self/status")

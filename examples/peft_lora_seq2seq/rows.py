@@ -11,9 +11,11 @@ import json
 import random
 import sysconfig
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HELD_OUT = 0.2  # share of the rows of a file or a hub's data set that has no split for evaluation
 LENGTHS = range(15, 90)  # characters of a line that can tell what it is, and fits into the tiny models
@@ -128,7 +130,7 @@ def _row(found: dict[str, Any], columns: tuple[str, str], where: str) -> Row:
 
 
 def hub_rows(source: str, columns: tuple[str, str]) -> list[list[Row]]:
-    """Return the rows of each split of a data set on the hub: to train on and, where it has one, to evaluate."""
+    """Return the rows of a data set on the hub: to train on and, where it has a split for that, to evaluate."""
     try:
         from datasets import load_dataset  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError:

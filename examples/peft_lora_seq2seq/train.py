@@ -10,14 +10,12 @@ The script knows nothing of hosts or ZeRO settings: those are in `job.yaml`. By 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import deepspeed
 import torch
@@ -17,6 +15,10 @@ import torch.distributed as dist
 import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -130,7 +132,7 @@ def generate(
     """
     inputs = tokenizer(
         list(texts), return_tensors="pt", padding=True, truncation=True, max_length=args.prompt_length
-    ).to(model.device if model.device.type == "cuda" else "cpu")
+    ).to("cuda" if torch.cuda.is_available() else "cpu")  # offloaded weights lie elsewhere than they are used
     tokens = model.generate(
         **inputs, max_new_tokens=args.answer_length, do_sample=False, num_beams=1, synced_gpus=synced
     )

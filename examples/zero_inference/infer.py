@@ -13,9 +13,8 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import deepspeed
 import torch
@@ -37,6 +36,9 @@ from asking import (
 )
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers.integrations import HfDeepSpeedConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 NOTHING = -1  # the number of a prompt that is none, asked so that no rank is missing
 

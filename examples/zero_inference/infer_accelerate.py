@@ -9,11 +9,9 @@ to the ranks and puts their answers back in order. `accelerate launch` tells it 
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -35,6 +33,9 @@ from asking import (
 )
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.utils.data import DataLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MICRO_BATCH = "train_micro_batch_size_per_gpu"
 

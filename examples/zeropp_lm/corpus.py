@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of text, or of shards made before; default: Python's own library"
     )
-    parser.add_argument("--tokens", default="bytes", help="bytes, bpe, a tokenizer.json or a hub's name")
+    parser.add_argument("--tokens", default="bytes", help="bytes, bpe, a tokenizer.json or a hub name")
     parser.add_argument("--vocabulary", type=int, default=8192, help="tokens that bpe learns")
     parser.add_argument("--shards", type=Path, default=DEFAULT_SHARDS, help="folder for the corpus as tokens")
 
@@ -100,6 +100,15 @@ def shuffled(number: int, count: int, key: str) -> int:
             return number
 
 
+def order(first: int, count: int, windows: int, seed: int) -> list[int]:
+    """Return which of `windows` the samples from `first` on are: each epoch is a shuffle of its own.
+
+    Samples are counted over all ranks and steps, so nothing here depends on how many ranks there are.
+    """
+    places = [divmod(sample, windows) for sample in range(first, first + count)]
+    return [shuffled(place, windows, f"{seed}/{epoch}") for epoch, place in places]
+
+
 def find(args: argparse.Namespace, length: int) -> Corpus:
     """Return the corpus that the arguments name, made first if nobody on this host has made it.
 
@@ -117,15 +126,6 @@ def find(args: argparse.Namespace, length: int) -> Corpus:
         if not (folder / INDEX).exists():
             make(folder, files, args)
     return Corpus(folder, length)
-
-
-def order(first: int, count: int, windows: int, seed: int) -> list[int]:
-    """Return which of `windows` the samples from `first` on are: each epoch is a shuffle of its own.
-
-    Samples are counted over all ranks and steps, so nothing here depends on how many ranks there are.
-    """
-    places = [divmod(sample, windows) for sample in range(first, first + count)]
-    return [shuffled(place, windows, f"{seed}/{epoch}") for epoch, place in places]
 
 
 def sources(data: Path | None) -> Iterator[Path]:

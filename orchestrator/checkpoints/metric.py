@@ -1,11 +1,11 @@
 """The value of a metric when a checkpoint was saved, which says which checkpoints are the best ones.
 
-    <tag>/metrics.json               {"loss": 2.31}                  what a script adds to a tag: goes first
-    <tag>/trainer_state.json         its log, `loss` or `eval_loss`  Trainer writes it
-    <tag>/mp_rank_00_model_states.pt client_state={"loss": 2.31}     DeepSpeed's save_checkpoint keeps it there
+    <tag>/metrics.json                {"loss": 2.31}                  what a script adds to a tag: goes first
+    <tag>/trainer_state.json          its log, `loss` or `eval_loss`  Trainer writes it
+    <tag>/mp_rank_00_model_states.pt  client_state={"loss": 2.31}     given to DeepSpeed's save_checkpoint
 
-A `client_state` is read without loading it, so the value has to be a plain Python number, and its name must not
-be that of anything else in the file.
+A `client_state` is read without loading it, so the value has to be a plain Python number, and its name must
+not be that of anything else in the file.
 """
 
 from __future__ import annotations
@@ -42,6 +42,14 @@ def metric_of(seen: Sighting, name: str) -> float | None:
         if value is not None:
             return value if math.isfinite(value) else None
     return None
+
+
+def best_of_trainer(seen: Sighting) -> str:
+    """Return the name of the checkpoint that Trainer will load as the best one; empty when it says none."""
+    if _TRAINERS not in seen.listing.files:
+        return ""
+    best = _read(seen.path / _TRAINERS).get("best_model_checkpoint")
+    return best.rstrip("/").rpartition("/")[2] if isinstance(best, str) else ""
 
 
 def _in_metrics(places: tuple[Listing, ...], name: str) -> float | None:

@@ -1,8 +1,9 @@
 """Whether a checkpoint is one that a run wrote itself, which is all that may be deleted for it.
 
 No file of a checkpoint says which run wrote it. So a run notes which folders were there before it began
-(`checkpoints.json` in its directory). Its own are those that came later, while it ran, while no other run that
-is known saved in the same folder, with its number of ranks, and by its user. What is in doubt is not its own.
+(`checkpoints.json` in its directory). Its own are those that came later, while it ran, while no other run
+that is known saved in the same folder, with a number of ranks that fits, and by its user. What is in doubt is
+not its own.
 """
 
 from __future__ import annotations
@@ -81,12 +82,13 @@ class Owner:
         with suppress(OSError):
             if seen.path.stat().st_uid != self.user:
                 return "another user wrote it"
-        ranks = said_ranks(seen)
-        return f"{ranks} ranks saved it" if ranks is not None and ranks not in self.worlds else ""
+        ranks = said_ranks(seen) or 1  # data-parallel; a model-parallel run has several times as many
+        ours = any(world % ranks == 0 for world in self.worlds)
+        return "" if ours else f"{ranks} data-parallel ranks saved it, which this run never had"
 
 
 def of_deepspeed(folder: Path, seen: Sighting) -> str:
-    """Return why a checkpoint in a folder that no run is known of is not DeepSpeed's; empty for one that is."""
+    """Return why a checkpoint in a folder is not one that DeepSpeed wrote; empty for one that is."""
     if link := _through_link(folder, seen.path):
         return link
     whole = seen.kind is Kind.DEEPSPEED and bool(seen.listing.files)

@@ -1,7 +1,8 @@
 """Delete a checkpoint so that nobody ever finds half of one.
 
 A tag first gets a hidden name, in one step (rename(2)), and then goes file by file. Who is killed in between
-leaves a hidden folder, which `finish` deletes the next time; no tool takes it for a checkpoint, ours included.
+leaves a hidden folder, which `finish` deletes the next time; no tool takes it for a checkpoint, this one
+included.
 """
 
 from __future__ import annotations

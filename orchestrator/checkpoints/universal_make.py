@@ -10,11 +10,14 @@ killed leaves a folder behind that looks like a checkpoint.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from orchestrator.checkpoints.tag import Tag
+    from orchestrator.plan import LaunchPlan
 
 _PROGRAM = Path(__file__).with_name("converter")
-_MADE = "universal"
+_MADE, _LOCK = "universal", "lock"
 _MEMORY_SHARE = 0.8  # of what is free
 _OF_A_RANK = (  # of a shell on a compute node: DeepSpeed would take the program for a rank
     *("LOCAL_RANK", "MASTER_", "OMPI_", "PMI_", "PMIX_", "RANK", "SLURM_", "TORCHELASTIC_", "WORLD_SIZE"),
@@ -87,11 +91,13 @@ class Conversion:
         Raises:
             CheckpointError: it cannot be made, or `end` was called.
         """
+        _remove_abandoned(self._tag.path.parent, self.name)
         self.check()
         work = self._work_folder()
         try:
-            answer = self._convert(work, on_progress)
-            return self._settle(work, answer)
+            with _locked(work):
+                answer = self._convert(work, on_progress)
+                return self._settle(work, answer)
         except OSError as error:
             what = f"the conversion cannot write here: {error.strerror}"
             raise CheckpointError(Problem(what, error.filename or str(self._tag.path.parent))) from error
@@ -122,11 +128,7 @@ class Conversion:
                 _PROGRAM, Path(folder, _PROGRAM.name), ignore=shutil.ignore_patterns("__pycache__")
             )
             with (work / "said.txt").open("w+", encoding="utf-8", errors="replace") as said:
-                self._process = self._start(folder, work, said.fileno())
-                if self._ended.is_set():
-                    self.end()
-                answer = _last(_answers(self._process), on_progress)
-                code = self._process.wait()
+                answer, code = self._heard(self._start(folder, work, said.fileno()), on_progress)
                 said.seek(0)
                 words = said.read()
         if self._ended.is_set():
@@ -134,6 +136,22 @@ class Conversion:
         if code or "problem" in answer:
             raise CheckpointError(self._problem(answer, code, words))
         return answer
+
+    def _heard(
+        self, process: subprocess.Popen[str], on_progress: Callable[[str, float], None]
+    ) -> tuple[dict[str, Any], int]:
+        """Return the last answer and the exit code; the process ends with this call, whatever happens."""
+        self._process = process
+        try:
+            if self._ended.is_set():
+                self.end()
+            answer = _last(_answers(process), on_progress)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        finally:
+            self._process = None
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too; it was not waited for, so the id is its
+            code = process.wait()
+        return answer, code
 
     def _start(self, folder: str, work: Path, said: int) -> subprocess.Popen[str]:
         memory = free_memory()
@@ -182,6 +200,39 @@ class Conversion:
 
 
 _ELSEWHERE = "name another with --python, or run `orchestrate checkpoint reshape` where there is one"
+
+
+def conversion_for(
+    tag: Tag, plan: LaunchPlan | None, python: str | None = None, *, workers: int | None = None
+) -> Conversion:
+    """Return the conversion of a tag with the Python of its run, where that one can be started here.
+
+    Args:
+        tag: the tag.
+        plan: of the run that saved it, or goes on from it; None for a tag of nobody's.
+        python: goes before that of the plan.
+        workers: see `Conversion`.
+    """
+    if python is not None or plan is None:
+        return Conversion(tag, python or sys.executable, workers=workers)
+    if plan.container is not None:  # its Python is in there
+        return Conversion(tag, plan.supervisor_python, workers=workers)
+    return Conversion(tag, plan.python, plan.setup, workers=workers)
+
+
+@contextlib.contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Hold the lock of a working folder: one that nobody holds was left by a process that is gone."""
+    with (work / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    for work in folder.glob(f".{glob.escape(name)}.making.*"):
+        with contextlib.suppress(OSError), (work / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def notes_of(folder: Path) -> list[str]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import ago, print_json, print_table
+from orchestrator.cli.reshape import reshape_command
 from orchestrator.cli.runs import complete_run
 
 if TYPE_CHECKING:
     from orchestrator.checkpoints.place import Place
+    from orchestrator.checkpoints.prune import Pruned
 
 _RUN = click.argument("run", metavar="RUN|FOLDER", shell_complete=complete_run)
 _ROOT = click.option(
@@ -96,7 +98,74 @@ def consolidate_command(run: str, out: Path, run_root: Path) -> int:
 
 @checkpoint_group.command("prune")
 @_RUN
+@click.option("--keep-last", type=click.IntRange(1), help="How many of the last complete ones stay.")
+@click.option("--keep-best", type=click.IntRange(0), help="How many of the best ones stay as well.")
+@click.option("--metric", help="What the best ones are best by, as in metrics.json of a tag.")
+@click.option(
+    "--best-is",
+    type=click.Choice(["lowest", "highest"]),
+    help="Which value of the metric is the best; lowest when not given.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
 @_ROOT
-def prune_command(run: str, run_root: Path) -> int:
-    """Delete old checkpoints."""
-    raise NotImplementedError
+@_JSON
+def prune_command(
+    *,
+    run: str,
+    keep_last: int | None,
+    keep_best: int | None,
+    metric: str | None,
+    best_is: str | None,
+    dry_run: bool,
+    run_root: Path,
+    as_json: bool,
+) -> int:
+    """Delete old checkpoints: of a RUN only those that it wrote itself, of a FOLDER only DeepSpeed's.
+
+    The newest complete one stays in any case, so does what was written after it, what `latest` names and what
+    a link leads to. A run without numbers here takes those of its job file (train.keep_checkpoints).
+    """
+    place = _place(run, run_root)
+    if isinstance(place, int):
+        return place
+    from orchestrator.checkpoints.command import keep_from, prune_place
+
+    keep = keep_from(place, last=keep_last, best=keep_best, metric=metric, best_is=best_is)
+    done = prune_place(place, keep, run_root, dry_run=dry_run)
+    if as_json:
+        print_json(_pruned(done, dry_run=dry_run))
+    else:
+        _show_pruned(done, dry_run=dry_run)
+    return 1 if done.failed or done.leftovers else 0
+
+
+def _pruned(done: Pruned, *, dry_run: bool) -> dict[str, Any]:
+    stays = [{"path": str(one.seen.path), "why": one.why} for one in done.choices if not one.goes]
+    gone = [{"path": str(seen.path), "size": seen.size} for seen in done.gone]
+    failed = {str(path): why for path, why in done.failed.items()}
+    return {
+        "dry_run": dry_run,
+        "deleted": gone,
+        "kept": stays,
+        "failed": failed,
+        "leftovers": list(done.leftovers),
+    }
+
+
+def _show_pruned(done: Pruned, *, dry_run: bool) -> None:
+    from orchestrator.checkpoints.show import size_words
+
+    goes = "would go" if dry_run else "deleted"
+    rows = []
+    for one in done.choices:
+        why = done.failed.get(one.seen.path)
+        words = f"NOT deleted: {why}" if why else goes if one.goes else "stays"
+        rows.append([one.seen.path.name, size_words(one.seen.size), words, one.why])
+    print_table(["tag", "size", "what", "why"], rows)
+    for why in done.leftovers:
+        click.echo(click.style("warning: ", fg="yellow") + why, err=True)
+    total = size_words(sum(seen.size for seen in done.gone))
+    click.echo(f"{goes}: {len(done.gone)} of {len(done.choices)}, {total}")
+
+
+checkpoint_group.add_command(reshape_command)

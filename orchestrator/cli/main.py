@@ -27,6 +27,9 @@ _COMMANDS = {
     ),
     "export": _Entry("importing", "export_command", "Write Accelerate's or DeepSpeed's files for a job."),
     "submit": _Entry("submit", "submit_command", "Start a job and return at once."),
+    "resume": _Entry(
+        "resume", "resume_command", "Go on where a run has ended, perhaps on more or fewer hosts."
+    ),
     "render": _Entry("submit", "render_command", "Print exactly the files that submit would write."),
     "plan": _Entry(
         "plan", "plan_command", "Show hosts, memory, traffic, times and every mistake, before the queue."

@@ -142,9 +142,9 @@ def _submit_run(job: Path, prepared: Prepared, options: Options) -> int:
     run_dir = submit.create(prepared)
     submit.record_run(run_dir, prepared.plan, job)
     if options.no_start:
-        return _print_not_started(run_dir, prepared, as_json=options.as_json)
+        return print_not_started(run_dir, prepared, as_json=options.as_json)
     submit.start(run_dir)
-    _print_started(run_dir, prepared, options)
+    print_started(run_dir, prepared, options)
     if options.follow:
         from orchestrator.monitor.follow import follow_run
 
@@ -152,7 +152,8 @@ def _submit_run(job: Path, prepared: Prepared, options: Options) -> int:
     return 0
 
 
-def _print_started(run_dir: RunDir, prepared: Prepared, options: Options) -> None:
+def print_started(run_dir: RunDir, prepared: Prepared, options: Options) -> None:
+    """Say which run was started, and how to follow it."""
     job_id = run_dir.slurm_job().get("job_id")
     if options.as_json:
         print_json({"run_id": run_dir.run_id, "run_dir": str(run_dir.path), "slurm_job_id": job_id})
@@ -166,7 +167,8 @@ def _print_started(run_dir: RunDir, prepared: Prepared, options: Options) -> Non
         click.echo(f"status     orchestrate status {run_dir.run_id}")
 
 
-def _print_not_started(run_dir: RunDir, prepared: Prepared, *, as_json: bool) -> int:
+def print_not_started(run_dir: RunDir, prepared: Prepared, *, as_json: bool) -> int:
+    """Say how to start a run that was only written; return 0."""
     script = run_dir.path / prepared.files[0].path
     command = ["sbatch", str(script)] if script == run_dir.batch_script else [str(script)]
     if as_json:

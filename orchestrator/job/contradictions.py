@@ -42,6 +42,23 @@ def contradictions(data: Any) -> Iterator[Contradiction]:
         yield from _elsewhere(cluster or {}, train)
         yield from _program(train)
         yield from _environment(train)
+        yield from _retention(train)
+
+
+def _retention(train: dict[str, Any]) -> Iterator[Contradiction]:
+    keep = _section(train, "keep_checkpoints")
+    if keep is None:
+        return
+    path = ("train", "keep_checkpoints")
+    if train.get("checkpoint_dir") is None:
+        what = "keep_checkpoints needs train.checkpoint_dir, the folder where the script saves"
+        yield Contradiction(path, what, "add train.checkpoint_dir")
+    if keep.get("best") and keep.get("metric") is None:
+        what = "best needs metric: the name of what the best ones are best by"
+        yield Contradiction((*path, "best"), what, "add metric: loss, or what the script calls it")
+    if keep.get("metric") is not None and not keep.get("best"):
+        what = "metric decides on nothing without best, the number of the best ones to keep"
+        yield Contradiction((*path, "metric"), what, "add best: 1, or remove metric")
 
 
 def _section(data: Any, key: str) -> dict[str, Any] | None:

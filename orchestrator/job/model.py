@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from orchestrator.job.checkpoint_spec import KeepSpec  # noqa: TC001 - as below
 from orchestrator.job.container_spec import ContainerSpec  # noqa: TC001 - as below
 from orchestrator.job.deepspeed_spec import Count, DeepSpeedSpec  # noqa: TC001 - as below
 from orchestrator.job.login import Login  # noqa: TC001 - as below
@@ -148,6 +149,11 @@ class TrainSpec(_Section):
         default_factory=list,
         description="Arguments added when there is such a tag, for example --resume and {resume_tag}; "
         "ORCHESTRATE_RESUME_TAG tells it too.",
+    )
+    keep_checkpoints: KeepSpec | None = Field(
+        default=None,
+        description="Which checkpoints stay when a new one has come into checkpoint_dir; default: all. Only "
+        "what this run saved is ever deleted.",
     )
 
     def script_path(self, base_dir: Path) -> Path | None:

@@ -6,12 +6,20 @@ with the hosts that it was given.
 """
 
 from orchestrator.plan.host import PlannedHost, file_name, plan_hosts
-from orchestrator.plan.launch import PLACEHOLDERS, ContainerPlan, LaunchPlan, SlurmPlan, SshPlan
+from orchestrator.plan.launch import (
+    PLACEHOLDERS,
+    ContainerPlan,
+    KeepPlan,
+    LaunchPlan,
+    SlurmPlan,
+    SshPlan,
+)
 from orchestrator.plan.make import make_plan
 
 __all__ = [
     "PLACEHOLDERS",
     "ContainerPlan",
+    "KeepPlan",
     "LaunchPlan",
     "PlannedHost",
     "SlurmPlan",

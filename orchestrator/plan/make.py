@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.host import plan_hosts
-from orchestrator.plan.launch import ContainerPlan, LaunchPlan, SlurmPlan, SshPlan
+from orchestrator.plan.launch import ContainerPlan, KeepPlan, LaunchPlan, SlurmPlan, SshPlan
 
 _RUN_DIR = "{run_dir}"
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.hosts import HostPool
     from orchestrator.job import ClusterSpec, JobSpec, LoadedJob, SshSpec
+    from orchestrator.job.checkpoint_spec import KeepSpec
 
 
 def make_plan(
@@ -104,7 +105,12 @@ def _of_train(spec: JobSpec, base_dir: Path) -> dict[str, Any]:
         "interface": train.interface,
         "resume": train.resume,
         "resume_args": tuple(train.resume_args),
+        "keep": None if train.keep_checkpoints is None else _keep_plan(train.keep_checkpoints),
     }
+
+
+def _keep_plan(keep: KeepSpec) -> KeepPlan:
+    return KeepPlan(keep.last, keep.best, keep.metric, lowest=keep.best_is == "lowest")
 
 
 def _ssh_plan(ssh: SshSpec) -> SshPlan:

@@ -6,12 +6,15 @@ import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrator.errors import CheckpointError, Problem
 from orchestrator.rundir import read_json, write_json, write_text
 from orchestrator.states import State
 
 if TYPE_CHECKING:
+    from orchestrator.checkpoints import Tag
+    from orchestrator.checkpoints.universal import Start
     from orchestrator.plan import LaunchPlan
     from orchestrator.rundir import AttemptDir, RunDir
     from orchestrator.supervisor.scheduler import Scheduler
@@ -19,6 +22,18 @@ if TYPE_CHECKING:
 CLOCK_SECONDS = 60.0
 """How far the clock of a file server may be behind ours."""
 _UNTOLD = "the hosts were taken away without notice, and the run was queued again"
+
+
+class Placed(NamedTuple):
+    """An attempt on its hosts.
+
+    Attributes:
+        plan: its plan.
+        start: the checkpoint it goes on from, as what; None for one that begins anew or was begun already.
+    """
+
+    plan: LaunchPlan
+    start: Start | None
 
 
 def first_attempt(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
@@ -47,19 +62,44 @@ def _began_with(attempt: AttemptDir) -> str | None:
     return None if control is None else str(control.get("hosts_key"))
 
 
-def begin_attempt(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler, number: int) -> LaunchPlan:
-    """Return the plan of an attempt, with its files written; one that was begun is taken as it is.
+def place_attempt(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler, number: int) -> Placed:
+    """Return the plan of an attempt on its hosts, and the checkpoint that its ranks go on from.
 
     Raises:
         JobFileError: the job does not fit the hosts that were given.
-        OSError: the files cannot be written.
+        CheckpointError: the newest checkpoint is none that these ranks can load.
     """
     here = run_dir.attempt(number)
     if here.control_file.exists():
-        return run_dir.plan(here)
-    placed = replace(scheduler.place(run_dir, plan), resume_tag=resume_tag(run_dir, plan, number))
-    if placed == plan and here.rendered.is_dir():
-        return plan
+        return Placed(run_dir.plan(here), None)
+    placed = scheduler.place(run_dir, plan)
+    tag = tag_to_resume(run_dir, plan, number)
+    if tag is None:
+        return Placed(replace(placed, resume_tag=None), None)
+    from orchestrator.checkpoints.universal import start_from, with_loading  # noqa: PLC0415 - few runs resume
+
+    start = start_from(tag, placed.deepspeed, placed.world_size)
+    config = placed.deepspeed
+    if config is not None:
+        config = with_loading(config, universal=start.universal)
+    return Placed(replace(placed, resume_tag=start.name, deepspeed=config), start)
+
+
+def begin_attempt(run_dir: RunDir, plan: LaunchPlan, placed: LaunchPlan, number: int) -> LaunchPlan:
+    """Return the plan of an attempt, with its files written; one that was begun is taken as it is.
+
+    Args:
+        run_dir: the run's directory.
+        plan: the one made at submit.
+        placed: what `place_attempt` made of it.
+        number: which attempt; 1 is the first.
+
+    Raises:
+        OSError: the files cannot be written.
+    """
+    here = run_dir.attempt(number)
+    if here.control_file.exists() or (placed == plan and here.rendered.is_dir()):
+        return placed
     from orchestrator.bundle import write_bundle  # noqa: PLC0415 - most first attempts need no jinja
     from orchestrator.render import render  # noqa: PLC0415
 
@@ -70,16 +110,33 @@ def begin_attempt(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler, numbe
     return placed
 
 
-def resume_tag(run_dir: RunDir, plan: LaunchPlan, number: int) -> str | None:
+def tag_to_resume(run_dir: RunDir, plan: LaunchPlan, number: int) -> Tag | None:
     """Return the checkpoint that the ranks of an attempt are told to go on from; None for none.
 
     After a restart that is one which this run has saved: what an earlier run left in the folder is taken
-    only where the job file says `resume: always`.
+    only where the job file says `resume: always`. A run that was begun by `orchestrate resume` goes on from
+    the tag in its plan, until it has saved one itself.
     """
-    if plan.checkpoint_dir is None or plan.resume == "never" or (plan.resume == "restart" and number == 1):
+    told = plan.resume_tag is not None
+    if plan.checkpoint_dir is None or (not told and _begins_anew(plan, number)):
         return None
-    from orchestrator.checkpoints import last_complete  # noqa: PLC0415 - few runs resume
+    from orchestrator.checkpoints import last_complete, sightings  # noqa: PLC0415 - few runs resume
 
-    tag = last_complete(Path(plan.checkpoint_dir))
-    since = 0.0 if plan.resume == "always" else float(run_dir.record().get("started", 0.0))
-    return None if tag is None or tag.modified < since - CLOCK_SECONDS else tag.name
+    folder = Path(plan.checkpoint_dir)
+    since = 0.0 if plan.resume == "always" and not told else float(run_dir.record().get("started", 0.0))
+    tag = None if told and number == 1 else last_complete(folder, universal=plan.deepspeed is not None)
+    if tag is not None and tag.modified >= since - CLOCK_SECONDS:
+        return tag
+    seen = next((one for one in sightings(folder) if told and one.path.name == plan.resume_tag), None)
+    return None if seen is None else _complete(seen.examine())
+
+
+def _begins_anew(plan: LaunchPlan, number: int) -> bool:
+    return plan.resume == "never" or (plan.resume == "restart" and number == 1)
+
+
+def _complete(tag: Tag) -> Tag:
+    if not tag.complete:
+        what = f"the checkpoint that this run goes on from is not complete any more: {tag.why}"
+        raise CheckpointError(Problem(what, str(tag.path)))
+    return tag

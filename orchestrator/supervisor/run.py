@@ -14,11 +14,12 @@ import traceback
 from typing import TYPE_CHECKING
 
 from orchestrator.agent.processes import read_process
-from orchestrator.errors import JobFileError, SubmitError
+from orchestrator.errors import CheckpointError, JobFileError, SubmitError
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
 from orchestrator.supervisor.attempt import Attempt
-from orchestrator.supervisor.beginning import begin_attempt, first_attempt
+from orchestrator.supervisor.beginning import begin_attempt, first_attempt, place_attempt
+from orchestrator.supervisor.keeping import start_keeping
 from orchestrator.supervisor.restarting import Restarting
 from orchestrator.supervisor.scheduler import Scheduler, make_scheduler
 from orchestrator.verdict.document import to_json
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    from orchestrator.checkpoints.universal import Start
     from orchestrator.plan import LaunchPlan
+    from orchestrator.supervisor.reshaping import Reshaping
 
 _CANCEL_POLL = 0.2  # seconds
 _PORT_ATTEMPTS = 3
@@ -80,10 +83,13 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
     run_dir.write_status(State.STARTING)
     run_dir.add_event("supervisor", pid=os.getpid(), host=socket.gethostname(), hosts_key=scheduler.key)
     verdict: Verdict | None
+    keeping = start_keeping(run_dir, plan)
     try:
         verdict = asyncio.run(Supervisor(run_dir, plan, scheduler, started).run())
     except JobFileError as error:
         verdict = Verdict(State.FAILED, f"the job does not fit the hosts it was given: {error}")
+    except CheckpointError as error:
+        verdict = Verdict(State.FAILED, f"the run cannot go on from its checkpoint: {error}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the run must not be left without a verdict
         traceback.print_exc()
         verdict = Verdict(State.FAILED, f"the supervisor failed: {error!r}; see {_own_log(run_dir, plan)}")
@@ -93,6 +99,8 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
         run_dir.secrets_file.unlink()
     run_dir.write_verdict(to_json(verdict, plan.run_id, started, time.time()))
     run_dir.add_event("verdict", state=verdict.state, summary=verdict.summary)
+    if keeping is not None:
+        keeping.finish()
     return 0 if verdict.state is State.SUCCEEDED else 1
 
 
@@ -124,6 +132,7 @@ class Supervisor:
         self._scheduler = scheduler
         self._restarting = Restarting(run_dir, plan, scheduler)
         self._attempt: Attempt | None = None
+        self._reshaping: Reshaping | None = None
         self._end: tuple[State, str] | None = None
 
     async def run(self) -> Verdict | None:
@@ -173,15 +182,35 @@ class Supervisor:
         return to_json(verdict, self._plan.run_id, None, time.time())
 
     async def _one(self, number: int) -> Verdict:
-        plan = begin_attempt(self._run_dir, self._plan, self._scheduler, number)
+        placed, start = place_attempt(self._run_dir, self._plan, self._scheduler, number)
+        if start is not None and start.convert and not await self._reshaped(placed, start):
+            return Verdict(*(self._end or (State.FAILED, "")))
+        plan = begin_attempt(self._run_dir, self._plan, placed, number)
         self._attempt = Attempt(plan, self._run_dir, number, self._scheduler.key)
         if self._end is not None:
             self._attempt.board.end(*self._end)
         return await self._attempt.run()
 
+    async def _reshaped(self, plan: LaunchPlan, start: Start) -> bool:
+        """Convert the checkpoint that the attempt goes on from; return whether the run still goes on then."""
+        from orchestrator.supervisor.reshaping import Reshaping  # noqa: PLC0415 - few runs change their size
+
+        self._reshaping = Reshaping(self._run_dir, plan, start)
+        try:
+            if self._end is None:
+                await self._reshaping.make()
+        except CheckpointError:
+            if self._end is None:
+                raise
+        finally:
+            self._reshaping = None
+        return self._end is None
+
     def _finish(self, state: State, reason: str) -> None:
         if self._end is None:
             self._end = (state, reason)
+        if self._reshaping is not None:
+            self._reshaping.end()
         if self._attempt is not None:
             self._attempt.board.end(state, reason)
 

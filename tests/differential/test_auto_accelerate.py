@@ -13,7 +13,7 @@ from orchestrator.configs.deepspeed_config import build
 from orchestrator.hosts import Host, HostPool
 from orchestrator.job import DeepSpeedSpec, ModelSpec
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 ONE = HostPool((Host("a", (0,)),))
 PREPARE = """

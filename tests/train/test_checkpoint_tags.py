@@ -28,7 +28,7 @@ for _ in range(2):
 torch.distributed.destroy_process_group()
 """
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module", params=[1, 3])

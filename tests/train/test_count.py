@@ -12,7 +12,7 @@ from orchestrator.huggingface import count as counting
 from tests.samples import ROOT
 
 transformers = pytest.importorskip("transformers")
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 SMALL = {
     "hidden_size": 64,

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 
 @pytest.mark.skipif(not (ROOT / ".venv/installed").exists(), reason="scripts/setup-env has not been run here")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.programs import CPU_ADAM, ask, environment, write_programs
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")

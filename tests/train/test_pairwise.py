@@ -13,7 +13,7 @@ import pytest
 from orchestrator.preflight import judge_links, links
 from tests.programs import answers, command, write_programs
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 QUICK = {"size": 8 << 20, "repeats": 3, "seconds": 0.5, "patience": 3.0, "start": 60.0}
 IMPATIENT = {"patience": 2.0, "start": 12.0}  # for tests in which one does not come

@@ -11,7 +11,7 @@ from tests.samples import orchestrate
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("deepspeed")
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 
 def test_a_plan_counts_the_model_and_asks_the_installed_classes(tmp_path):

@@ -43,7 +43,7 @@ CASES = [  # (tensors, settings, frozen); hpZ last: DeepSpeed keeps its groups u
     (EVEN, Settings(stage=3, accumulation=2, hpz=GROUP, quantized_weights=True, **GATHER_ALL), False),
 ]
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+pytestmark = pytest.mark.train
 
 
 def section(tensors: tuple[int, ...], settings: Settings, *, frozen: bool) -> dict[str, object]:

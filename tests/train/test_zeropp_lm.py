@@ -1,4 +1,4 @@
-"""The example's training script, run for real by plain torchrun: three starts of torch in all."""
+"""The script of examples/zeropp_lm, run for real by plain torchrun with what its own job files ask for."""
 
 from __future__ import annotations
 
@@ -16,83 +16,151 @@ from orchestrator.hosts.pool import resolve_pool
 from orchestrator.job import load_job
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zeropp_lm"
-STEP = re.compile(r"^step (\d+)/(\d+) loss (\d+\.\d{3}) tokens/s (\d+) step_time (\d+\.\d\d)s$", re.MULTILINE)
+JOBS = sorted(EXAMPLE.glob("job*.yaml"))
+FIGURES = r"loss (\d+\.\d{3}) tokens/s \d+ step_time \d+\.\d\ds TFLOP/s [\d.e-]+(?: MFU \d+\.\d%)?"
+STEP = re.compile(rf"^step (\d+)/\d+ {FIGURES}$", re.MULTILINE)
 RANKS = 2
 
 pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    """The DeepSpeed JSON of the example's own job file, for one host of two ranks."""
-    job = load_job(EXAMPLE / "job.yaml", overrides=["cluster.nodes=1", f"cluster.slots={RANKS}"])
-    path = tmp_path_factory.mktemp("config") / "ds_config.json"
-    path.write_text(
-        json.dumps(build(job.spec.deepspeed, resolve_pool(job.spec.cluster), job.base_dir).config)
-    )
-    return path
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("zeropp_lm")
 
 
-def start(config: Path, *args: object) -> subprocess.CompletedProcess[str]:
-    """Run the script on two CPU ranks; `--standalone` finds a free port."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", RANKS]
-    script = [EXAMPLE / "train.py", "--deepspeed_config", config, "--seq_len", 32, *args]
+def start(folder: Path, job: str, *args: object, ranks: int = RANKS, change: tuple[str, ...] = ()) -> str:
+    """Train on one host of CPU ranks, with the DeepSpeed JSON of a job file; return what rank 0 said."""
+    settings = ["cluster.nodes=1", f"cluster.slots={ranks}", *change]
+    loaded = load_job(EXAMPLE / job, overrides=settings)
+    config = folder / "ds_config.json"
+    made = build(loaded.spec.deepspeed, resolve_pool(loaded.spec.cluster), loaded.base_dir).config
+    config.write_text(json.dumps(made))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
+    script = [EXAMPLE / "train.py", "--deepspeed_config", config, "--shards", folder / "shards", *args]
+    done = run([*launcher, *script])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run(words: list[object]) -> subprocess.CompletedProcess[str]:
     # No GPU, so that the figures are the same everywhere; one thread a rank, as the tests share their cores.
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     return subprocess.run(  # noqa: PLW1510 - the tests look at the exit code
-        [str(word) for word in launcher + script], env=env, capture_output=True, text=True, timeout=120
+        [str(word) for word in words], env=env, cwd=EXAMPLE, capture_output=True, text=True, timeout=120
     )
 
 
 def losses(output: str) -> dict[int, float]:
     """Return the loss after each step that the output reports."""
-    return {int(step): float(loss) for step, _, loss, *_ in STEP.findall(output)}
+    return {int(step): float(loss) for step, loss in STEP.findall(output)}
+
+
+def held_out(output: str) -> float:
+    (loss,) = re.findall(r"^held-out loss (\d+\.\d{3}), \d+\.\d{3} bits per byte$", output, re.MULTILINE)
+    return float(loss)
 
 
 @pytest.fixture(scope="module")
-def whole(config, tmp_path_factory) -> tuple[str, Path]:
-    """Output and checkpoint folder of an uninterrupted run of eight steps."""
-    save = tmp_path_factory.mktemp("whole")
-    run = start(config, "--steps", 8, "--save", save)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout, save
+def saved(folder) -> Path:
+    return folder / "saved"
+
+
+@pytest.fixture(scope="module")
+def whole(folder, saved) -> str:
+    """What an uninterrupted run of eight steps says, which saves after four of them and at its end."""
+    return start(
+        folder, "job.yaml", "--seq_len", 32, "--steps", 8, "--save", saved, "--save_every", 4, "--resume"
+    )
 
 
 def test_every_step_is_reported_and_the_loss_falls(whole):
-    output, _ = whole
-    seen = losses(output)
+    seen = losses(whole)
     assert list(seen) == list(range(1, 9))
     assert 5 < seen[1] < 6.5  # about ln(256): nothing is known about the bytes yet
     assert seen[8] < seen[1] - 1
-    held_out = re.search(r"^held-out loss (\d+\.\d{3})$", output, re.MULTILINE)
-    assert held_out
-    assert float(held_out[1]) < seen[1] - 1
+    assert held_out(whole) < seen[1] - 1
 
 
 def test_the_script_trains_what_the_job_file_asks_for(whole):
-    output, _ = whole
-    assert f"{RANKS} ranks on cpu, ZeRO stage 3, hpZ groups of {RANKS}, " in output
+    assert f"{RANKS} ranks on cpu, ZeRO stage 3, hpZ groups of {RANKS}, 0.7 M parameters" in whole
 
 
-def test_the_checkpoint_has_a_shard_per_rank(whole):
-    _, save = whole
-    tag = (save / "latest").read_text()
-    names = {path.name for path in (save / tag).iterdir()}
+def test_a_first_start_that_may_resume_starts_from_nothing(whole, saved):
+    assert f"no checkpoint in {saved}: starting from step 0" in whole
+
+
+def test_the_checkpoint_has_a_shard_per_rank_and_the_model_beside_it(whole, saved):
+    names = {path.name for path in (saved / "global_step4").iterdir()}
     for kind in (
         "zero_pp_rank_{}_mp_rank_00_model_states.pt",
         "bf16_zero_pp_rank_{}_mp_rank_00_optim_states.pt",
     ):
         assert {kind.format(rank) for rank in range(RANKS)} <= names
+    assert json.loads((saved / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
 
 
-def test_a_resumed_run_goes_on_as_if_never_interrupted(whole, config, tmp_path):
-    output, _ = whole
-    first = start(config, "--steps", 4, "--save", tmp_path, "--resume")
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert f"no checkpoint in {tmp_path}: starting from step 0" in first.stdout
-    second = start(config, "--steps", 8, "--save", tmp_path, "--resume")
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "at step 4" in second.stdout
-    assert list(losses(second.stdout)) == [5, 6, 7, 8]
-    together = losses(first.stdout) | losses(second.stdout)
-    assert together == pytest.approx(losses(output), abs=0.02)
+def test_a_resumed_run_goes_on_as_if_never_interrupted(whole, folder, saved):
+    args = ("--seq_len", 32, "--steps", 8, "--save", saved, "--resume", "global_step4")
+    output = start(folder, "job.yaml", *args)
+    assert "at step 4" in output
+    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in range(5, 9)}, abs=1e-3)
+    assert held_out(output) == pytest.approx(held_out(whole), abs=1e-3)
+
+
+def test_one_rank_resumes_from_what_two_have_saved_and_sees_the_same_data(whole, folder, saved):
+    convert = "deepspeed.checkpoint.ds_to_universal"
+    words = ["--input_folder", saved / "global_step4", "--output_folder", saved / "global_step4_universal"]
+    done = run([sys.executable, "-m", convert, *words])
+    assert done.returncode == 0, done.stdout + done.stderr
+    change = (
+        "deepspeed.hpz=1",
+        "deepspeed.micro_batch_per_gpu=16",
+        "deepspeed.checkpoint.load_universal=true",
+    )
+    args = ("--seq_len", 32, "--steps", 6, "--save", saved, "--resume")
+    output = start(folder, "job.yaml", *args, ranks=1, change=change)
+    assert "global_step4_universal" in output
+    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in (5, 6)}, abs=1e-3)
+
+
+def test_zero_2_recomputes_and_accumulates_to_the_same_losses(whole, folder):
+    output = start(folder, "job.zero2.yaml", "--seq_len", 32, "--steps", 3, "--recompute")
+    assert "ZeRO stage 2" in output
+    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in (1, 2, 3)}, abs=0.02)
+
+
+def test_zero_1_learns_pieces_of_words_from_a_folder_of_text(folder):
+    text = folder / "text"
+    (text / "below").mkdir(parents=True)
+    for number, line in enumerate(("The quick brown fox jumps over the lazy dog.\n", "Lorem ipsum dolor.\n")):
+        (text / "below" / f"{number}.txt").write_text(line * 500)
+    args = ("--data", text, "--tokens", "bpe", "--vocabulary", 300, "--seq_len", 16, "--steps", 3)
+    output = start(folder, "job.zero1.yaml", *args, "--peak_tflops", 0.1)
+    assert "ZeRO stage 1" in output
+    assert 5 < losses(output)[1] < 6.5  # about ln(300)
+    assert losses(output)[3] < losses(output)[1]
+    assert re.search(r" MFU \d+\.\d%$", output, re.MULTILINE)
+    (learned,) = (folder / "shards").glob("*/tokenizer.json")
+    assert "\u0120quick" in json.loads(learned.read_text())["model"]["vocab"]  # Ġ is BPE's space
+
+
+PARSE = """
+import json, sys
+import train
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["train.py", *words]
+    print(json.dumps({key: str(value) for key, value in vars(train.parse_args()).items()}))
+"""
+
+
+def test_the_script_takes_the_arguments_of_every_job_file():
+    jobs = [load_job(path).spec.train for path in JOBS]
+    words = [[str(word) for word in (*job.args, *job.resume_args)] for job in jobs]
+    done = run([sys.executable, "-c", PARSE, json.dumps(words)])
+    assert done.returncode == 0, done.stderr
+    parsed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert {args["deepspeed_config"] for args in parsed} == {"{ds_config}"}
+    sizes = dict(zip((path.name for path in JOBS), (args["size"] for args in parsed), strict=True))
+    assert sizes["job.slurm.yaml"] == "7b"
+    assert sizes["job.yaml"] == "tiny"

@@ -1,0 +1,131 @@
+"""`orchestrate resume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.runs import complete_run
+from orchestrator.errors import JobFileError, Problem
+
+if TYPE_CHECKING:
+    from orchestrator.cli.submit import Options
+    from orchestrator.resume import Resumption
+    from orchestrator.rundir import RunDir
+
+
+@click.command("resume")
+@click.argument("run", default="last", shell_complete=complete_run)
+@click.option("--nodes", type=click.IntRange(min=1), help="Number of hosts; default: as many as before.")
+@click.option("--tag", help="The checkpoint to go on from; default: the last complete one.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value of the job.")
+@click.option("--dry-run", is_flag=True, help="Check everything, write and start nothing.")
+@click.option("--follow", "-f", is_flag=True, help="Show the run until it ends; Ctrl-C leaves it alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print run id and directory for scripts.")
+@click.option("--no-start", is_flag=True, help="Write the run directory, start nothing, and say what would.")
+@click.option(
+    "--run-root", type=click.Path(path_type=Path), default="runs", help="Folder of runs to look in as well."
+)
+def resume_command(
+    run: str, run_root: Path, nodes: int | None, tag: str | None, overrides: tuple[str, ...], **flags: bool
+) -> int:
+    """Go on where RUN has ended, in a new run with the same job file and the same folder of checkpoints.
+
+    On another number of ranks the checkpoint is converted first, and the accumulation steps change so that
+    the global batch stays.
+    """
+    from orchestrator import registry
+    from orchestrator.cli.login import forward
+    from orchestrator.cli.submit import Options
+
+    if (code := forward(run, run_root)) is not None:
+        return code
+    found = registry.find(run, run_root)
+    _see_that_it_has_ended(found)
+    return _resume(found, nodes, tag, overrides, Options(**flags))
+
+
+def _see_that_it_has_ended(run: RunDir) -> None:
+    """Two runs that save into one folder would ruin each other's checkpoints."""
+    from orchestrator.monitor.status import current_status
+
+    state = current_status(run)["state"]
+    if not state.is_final:
+        fix = f"wait until it ends, or end it: orchestrate cancel {run.run_id}"
+        raise JobFileError(Problem(f"the run is still {state}", "RUN", run.run_id, fix))
+
+
+def _resume(
+    run: RunDir, nodes: int | None, tag: str | None, overrides: tuple[str, ...], options: Options
+) -> int:
+    from orchestrator import submit
+    from orchestrator.cli.submit import print_not_started, print_started
+    from orchestrator.resume import make_resumption
+
+    resumption = make_resumption(run, overrides, nodes, tag)
+    prepared = resumption.prepared
+    for warning in (*prepared.warnings, *resumption.warnings):
+        click.echo(click.style("warning: ", fg="yellow") + warning, err=True)
+    if not options.as_json:
+        _print_start(run, resumption)
+    if options.dry_run:
+        _print_dry_run(resumption)
+        return 0
+    _convert(resumption, options)
+    run_dir = submit.create(prepared)
+    job_file = Path(run.record().get("job_file", run.job_file))
+    submit.record_run(run_dir, prepared.plan, job_file, resumes=run.run_id)
+    if options.no_start:
+        return print_not_started(run_dir, prepared, as_json=options.as_json)
+    submit.start(run_dir)
+    print_started(run_dir, prepared, options)
+    if options.follow:
+        from orchestrator.monitor.follow import follow_run
+
+        return follow_run(run_dir)
+    return 0
+
+
+def _print_start(run: RunDir, resumption: Resumption) -> None:
+    from orchestrator.cli.reshape import of_ranks
+    from orchestrator.configs.batch import GLOBAL, MICRO, STEPS
+
+    tag, batch = resumption.start.tag, resumption.batch
+    step = "" if tag.step is None else f", step {tag.step}"
+    click.echo(f"resumes    {run.run_id} from {tag.name}{step}, {of_ranks(tag)}")
+    if batch:
+        parts = f"{batch[MICRO]} samples x {batch[STEPS]} accumulation steps"
+        click.echo(f"batch      {batch[GLOBAL]} samples as before: {parts} on each rank")
+
+
+def _print_dry_run(resumption: Resumption) -> None:
+    from orchestrator.checkpoints.universal_make import conversion_for
+    from orchestrator.cli.reshape import needs_words
+    from orchestrator.cli.submit import shape
+
+    click.echo(f"would run  {shape(resumption.prepared)}")
+    if resumption.start.convert:
+        tag = resumption.start.tag
+        click.echo(f"would make {resumption.start.name} first, for any number of ranks")
+        click.echo(
+            f"           {needs_words(conversion_for(tag, resumption.prepared.plan), tag.path.parent)}"
+        )
+    click.echo("nothing was written or started")
+
+
+def _convert(resumption: Resumption, options: Options) -> None:
+    """Convert here what the new ranks cannot load; on Slurm the job does it: a login host is for no work."""
+    from orchestrator.checkpoints.universal_make import conversion_for, notes_of
+    from orchestrator.cli.reshape import convert, print_notes
+
+    start, plan = resumption.start, resumption.prepared.plan
+    if not start.universal:
+        return
+    if not start.convert:
+        print_notes(notes_of(start.tag.path.parent / start.name))
+    elif plan.slurm is not None:
+        click.echo(f"the job makes {start.name} first, for {plan.world_size} ranks", err=True)
+    else:
+        print_notes(convert(conversion_for(start.tag, plan), quiet=options.as_json))

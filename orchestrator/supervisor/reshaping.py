@@ -1,0 +1,45 @@
+"""Between two attempts: the checkpoint of so many ranks is made fit for as many as there are now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from orchestrator.checkpoints.universal_make import Conversion, conversion_for
+from orchestrator.states import State
+
+if TYPE_CHECKING:
+    from orchestrator.checkpoints.universal import Start
+    from orchestrator.plan import LaunchPlan
+    from orchestrator.rundir import RunDir
+
+
+class Reshaping:
+    """One conversion, on this machine: on Slurm the batch host, else the one that the job was submitted from."""
+
+    def __init__(self, run_dir: RunDir, plan: LaunchPlan, start: Start) -> None:
+        self._run_dir = run_dir
+        self._start = start
+        self._ranks = plan.world_size
+        self._conversion: Conversion = conversion_for(start.tag, plan)
+
+    async def make(self) -> None:
+        """Convert; the run says so meanwhile.
+
+        Raises:
+            CheckpointError: it cannot be done, or `end` was called.
+        """
+        tag = self._start.tag
+        told = {"tag": tag.name, "ranks": tag.world_size, "universal": self._start.name}
+        self._run_dir.add_event("reshape", **told)
+        words = f"converting {tag.name}, of {tag.world_size} ranks, for {self._ranks}"
+        self._run_dir.write_status(State.STARTING, words)
+        notes = await asyncio.to_thread(self._conversion.run)
+        self._run_dir.add_event("reshaped", **told, notes=notes)
+        self._run_dir.write_status(State.STARTING)
+
+    def end(self) -> None:
+        """End it; nothing of it is left."""
+        with contextlib.suppress(OSError):
+            self._conversion.end()
