@@ -8,6 +8,7 @@
     |  `- LoginError           the login host cannot be reached, or lacks what is needed there
     |- RunNotFoundError        exit code 2: no run has that id
     `- CheckpointError         exit code 2: there is no such checkpoint, or none that may be used so
+       `- ConversionError      exit code 1: one could not be converted
 
 An error says what is wrong, where (file:line or key path), the value, and what to do about it.
 """
@@ -68,6 +69,12 @@ class CheckpointError(OrchestratorError):
     """There is no such checkpoint, or it is not one that may be used like this."""
 
     exit_code = 2
+
+
+class ConversionError(CheckpointError):
+    """A checkpoint could not be converted; nothing was changed."""
+
+    exit_code = 1
 
 
 class SubmitError(OrchestratorError):

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from orchestrator import prepare
 from orchestrator.checkpoints.place import Place, choose
 from orchestrator.checkpoints.universal import Start, start_from
+from orchestrator.configs.batch import GLOBAL
 from orchestrator.configs.keep_batch import kept_batch
 from orchestrator.errors import CheckpointError, JobFileError, Problem
 from orchestrator.job import load_job
 from orchestrator.render import render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from orchestrator.job import LoadedJob
     from orchestrator.plan import LaunchPlan
@@ -64,6 +65,36 @@ def _of_batch(before: LaunchPlan, plan: LaunchPlan) -> Iterator[str]:
         yield f"a step takes {now} samples from here on, and took {was}: it means more or less than before"
 
 
+def make_resumption(
+    run: RunDir, settings: Sequence[str] = (), nodes: int | None = None, tag: str | None = None
+) -> Resumption:
+    """Prepare the run that goes on where another one has ended; nothing is written.
+
+    Args:
+        run: the run that has ended.
+        settings: as of `--set`, for what is to be different.
+        nodes: the number of hosts, if another one.
+        tag: the checkpoint to go on from; the newest complete one when not given.
+
+    Raises:
+        JobFileError: the job does not fit its hosts, or its global batch cannot be kept.
+        CheckpointError: there is nothing to go on from, or these ranks cannot load it.
+    """
+    before = run.latest_plan()
+    asked = [*_own_settings(before, settings), *_nodes(nodes), *settings]
+    job = _load(run, before, asked)
+    batch = _batch(before, job, settings)
+    if batch:
+        more = [f"deepspeed.overrides.{key}={value}" for key, value in batch.items()]
+        job = _load(run, before, [*asked, *more])
+    prepared = prepare.prepare(job, os.environ)
+    plan = prepared.plan
+    found = choose(_place(run, plan), tag, universal=plan.deepspeed is not None)
+    start = start_from(found, plan.deepspeed, plan.world_size)
+    plan = replace(plan, resume_tag=found.name)
+    return Resumption(replace(prepared, plan=plan, files=render(plan)), before, start, batch)
+
+
 def _own_settings(before: LaunchPlan, settings: Sequence[str]) -> list[str]:
     """Return what the job file says otherwise: the folder of the run that began, and that it goes on."""
     own = ["train.resume=restart"] if before.resume == "never" else []
@@ -81,7 +112,7 @@ def _nodes(nodes: int | None) -> list[str]:
 
 
 def _load(run: RunDir, before: LaunchPlan, settings: Sequence[str]) -> LoadedJob:
-    """Load the job that was submitted; its DeepSpeed file is the one that was kept, unless another is named."""
+    """Load the job that was submitted, with the DeepSpeed file that was kept unless another is named."""
     kept = run.ds_source.exists() and not any(setting.startswith(f"{_CONFIG}=") for setting in settings)
     more = [f"{_CONFIG}={json.dumps(str(run.ds_source))}"] if kept else []
     job = load_job(run.job_file, [*settings, *more], base_dir=Path(before.base_dir))

@@ -103,7 +103,7 @@ def _write(run_dir: RunDir, prepared: Prepared, runs: Path) -> None:
 
 
 def _keep_config(run_dir: RunDir, job: LoadedJob) -> None:
-    """Keep DeepSpeed's file as it is now: it is read again when the hosts are others, or the run is resumed."""
+    """Keep DeepSpeed's file as it is now: it is read again for other hosts, and when the run is resumed."""
     deepspeed = job.spec.deepspeed
     if deepspeed is not None and deepspeed.config_file is not None:
         shutil.copyfile(job.base_dir / deepspeed.config_file.expanduser(), run_dir.ds_source)

@@ -1,7 +1,7 @@
 """Which test worker runs what, with pytest-xdist 3.8.
 
 Its own groups are marks that it passes on as the end of `Item._nodeid`; pytest 9.2 makes an item's id from
-another attribute, so they are lost. By file, it begins with the files of most tests, which are not the longest.
+another attribute, so they are lost. By file, it begins with the files of most tests: not the longest ones.
 """
 
 from __future__ import annotations

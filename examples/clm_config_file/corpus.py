@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 BYTES = "bytes"
 REFERENCE = "python-reference"
@@ -72,7 +72,7 @@ def blocks(source: str, eval_source: str | None, length: int, tokenizer: str) ->
 def read(source: str) -> list[str]:
     """Return one text, or two where the source has an evaluation part of its own."""
     if source == REFERENCE:
-        # The language reference as `help()` shows it: 465 kB of English in Python 3.11, under Python's licence.
+        # The language reference as `help()` shows it: 465 kB of English in Python 3.11.
         from pydoc_data.topics import topics  # noqa: PLC0415 - as large as what it holds
 
         return ["\n\n".join(text for _, text in sorted(topics.items()))]
@@ -89,11 +89,20 @@ def _pieces(file: Path) -> Iterator[str]:
         if file.suffix not in {".jsonl", ".csv"}:
             yield lines.read()
             return
-        rows = csv.DictReader(lines) if file.suffix == ".csv" else map(json.loads, lines)
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(
+            csv.DictReader(lines) if file.suffix == ".csv" else _json(lines, file), 1
+        ):
             if TEXT_COLUMN not in row:
                 refuse(f"no column `{TEXT_COLUMN}`", f"{file}, row {number}", f"name it `{TEXT_COLUMN}`")
             yield row[TEXT_COLUMN]
+
+
+def _json(lines: Iterable[str], file: Path) -> Iterator[dict[str, str]]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            refuse(f"this line is no JSON ({error})", f"{file}, line {number}", "one object a line")
 
 
 def _from_hub(source: str) -> list[str]:

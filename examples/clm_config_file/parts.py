@@ -40,6 +40,9 @@ def build_model(args: argparse.Namespace, tokens: int) -> torch.nn.Module:
         n_head=heads,
         n_positions=args.seq_len,
         use_cache=False,
+        embd_pdrop=0.0,  # without dropout a resumed run takes the very steps of an unbroken one
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
         bos_token_id=None,
         eos_token_id=None,
     )

@@ -1,6 +1,6 @@
 """Where the figures go: two trackers of our own beside those that Accelerate knows.
 
-JSON lines and CSV need nothing installed. `tensorboard`, `wandb` and Accelerate's others are asked for by name.
+JSON lines and CSV need nothing installed. Accelerate's own, such as `tensorboard`, are asked for by name.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Csv(JsonLines):
         super().__init__(folder)
         self.path = folder / "metrics.csv"
 
-    def store_init_configuration(self, values: dict[str, Any]) -> None:
+    def store_init_configuration(self, values: dict[str, Any]) -> None:  # noqa: ARG002 - Accelerate's signature
         """Write the header, unless a resumed run finds it there."""
         if not self.path.exists():
             self._rows([("step", "name", "value")])

@@ -29,7 +29,7 @@ from accelerate.utils import (
     broadcast_object_list,
     set_seed,
 )
-from corpus import BYTES, REFERENCE, blocks, vocabulary
+from corpus import BYTES, REFERENCE, blocks, refuse, vocabulary
 from parts import SHAPES, build_model, by_config
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.utils.data import DataLoader
@@ -96,6 +96,9 @@ class Training:
 
 def join(args: argparse.Namespace) -> Accelerator:
     """Join the other ranks; Accelerate reads the DeepSpeed JSON that the launcher named."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") != "true":
+        fix = "use launcher: accelerate with deepspeed.config_file, or accelerate launch --config_file"
+        refuse("this script wants a DeepSpeed file from its launcher", "none", fix)
     handlers = []
     if not torch.cuda.is_available():
         # Accelerate 1.15 takes every rank with DeepSpeed on a CPU for rank 0 of 1: all would train on the
@@ -215,20 +218,24 @@ def evaluate_and_save(run: Training, output: Path) -> None:
 
 def save_best(run: Training, output: Path) -> None:
     """Go back to the best checkpoint and save its model for `from_pretrained`, in `best_model`."""
-    accelerator, best = run.accelerator, run.progress.best_tag
-    if best != f"step_{run.progress.step}":
-        accelerator.load_state(output / CHECKPOINTS / best)
-    config = accelerator.deepspeed_config["zero_optimization"]
-    if config["stage"] == 3 and not config.get("stage3_gather_16bit_weights_on_model_save"):
+    accelerator, tag = run.accelerator, f"step_{run.progress.step}"
+    best = run.progress.best_tag
+    if best != tag and not (output / CHECKPOINTS / best).is_dir():
+        accelerator.print(f"{best} was the best checkpoint and is gone: keep the best by `loss`", flush=True)
+    elif best != tag:
+        tag = best
+        accelerator.load_state(output / CHECKPOINTS / tag)
+    zero = accelerator.deepspeed_config["zero_optimization"]
+    if zero["stage"] == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
         accelerator.print(
-            f"the weights of {best} stay in shards: the JSON does not ask to gather them", flush=True
+            f"the weights of {tag} stay in shards, as the JSON does not gather them", flush=True
         )
         return
     whole = accelerator.get_state_dict(run.model)  # on every rank: at stage 3 all give their part
     accelerator.unwrap_model(run.model).save_pretrained(
         output / "best_model", is_main_process=accelerator.is_main_process, state_dict=whole
     )
-    accelerator.print(f"saved the model of {best} in {output / 'best_model'}", flush=True)
+    accelerator.print(f"saved the model of {tag} in {output / 'best_model'}", flush=True)
 
 
 def say_what_runs(run: Training) -> None:

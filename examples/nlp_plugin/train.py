@@ -1,9 +1,9 @@
 """Fine-tune a classifier of sentence pairs with Accelerate: the lesson behind `job.yaml`.
 
-Nothing in the training is about DeepSpeed. The script makes its own optimizer and scheduler, hands them to `prepare`, and
-calls `backward`. ZeRO's stage, offload, batch and precision stand in the job file's section `deepspeed`; from
-its fields DeepSpeed's JSON is made, and with neither `optimizer` nor `scheduler` in it the script stays as it
-is. Without DeepSpeed, on one GPU or CPU:
+Nothing in the training is about DeepSpeed. The script makes its own optimizer and scheduler, hands them to
+`prepare`, and calls `backward`. ZeRO's stage, offload and precision stand in the job file's section
+`deepspeed`; from its fields DeepSpeed's JSON is made, and with neither `optimizer` nor `scheduler` in it the
+script stays as it is. Without DeepSpeed, on one GPU or CPU:
 
     python train.py --output_dir output
 """
@@ -192,7 +192,7 @@ def figures(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
 
 
 def train(run: Training, args: argparse.Namespace) -> None:
-    """Train, one progress line a step; evaluate now and then, and keep the model with the highest accuracy."""
+    """Train, one progress line a step; evaluate now and then, and keep the most accurate model."""
     best, started = -1.0, time.perf_counter()
     for step, loss in enumerate(itertools.islice(train_steps(run), args.steps), 1):
         seconds = time.perf_counter() - started
@@ -219,6 +219,18 @@ def save(run: Training, folder: Path, found: dict[str, float]) -> None:
         (folder / "metrics.json").write_text(json.dumps(found) + "\n")
 
 
+def say_what_runs(run: Training) -> None:
+    """Print one line: how many ranks, of what, on how many pairs."""
+    accelerator = run.accelerator
+    size = sum(getattr(p, "ds_numel", p.numel()) for p in run.model.parameters())  # ds_numel: with ZeRO-3
+    accelerator.print(
+        f"{accelerator.num_processes} ranks on {accelerator.device.type}, "
+        f"{accelerator.distributed_type.value}, {size / 1e6:.1f} M parameters, "
+        f"{len(run.train_data.dataset)} pairs to train on, {len(run.eval_data.dataset)} to evaluate",
+        flush=True,
+    )
+
+
 def leave(accelerator: Accelerator) -> None:
     """End this rank, with exit code 0."""
     accelerator.end_training()
@@ -237,11 +249,7 @@ def main() -> None:
     accelerator = join()
     set_seed(args.seed)
     run = prepare(accelerator, args)
-    accelerator.print(
-        f"{accelerator.num_processes} ranks on {accelerator.device.type}, {accelerator.distributed_type.value}, "
-        f"{len(run.train_data.dataset)} pairs to train on, {len(run.eval_data.dataset)} to evaluate",
-        flush=True,
-    )
+    say_what_runs(run)
     train(run, args)
     leave(accelerator)
 

@@ -130,7 +130,7 @@ def _row(found: dict[str, Any], columns: tuple[str, str], where: str) -> Row:
 
 
 def hub_rows(source: str, columns: tuple[str, str]) -> list[list[Row]]:
-    """Return the rows of a data set on the hub: to train on and, where it has a split for that, to evaluate."""
+    """Return the rows of a data set on the hub, those of a split for evaluation apart where it has one."""
     try:
         from datasets import load_dataset  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
     except ImportError:

@@ -12,24 +12,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import sys
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import set_seed
 from meter import Meter, gpu_memory
 from models import Collator, load_config, load_model, load_tokenizer
 from peft import LoraConfig, TaskType, get_peft_model
+from ranks import join, leave, peaks
 from rows import Row, split_rows
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 HERE = Path(__file__).resolve().parent
 MICRO_BATCH = "train_micro_batch_size_per_gpu"
@@ -78,8 +78,8 @@ class Training:
     model: Any
     optimizer: Any
     scheduler: Any
-    train_batches: DataLoader
-    eval_batches: DataLoader
+    train_batches: DataLoader[Any]
+    eval_batches: DataLoader[Any]
 
     @property
     def is_zero_3(self) -> bool:
@@ -110,19 +110,20 @@ def build_model(args: argparse.Namespace, accelerator: Accelerator, config: Any)
 
 def batches(
     accelerator: Accelerator, args: argparse.Namespace, collator: Collator, rows: tuple[list[Row], list[Row]]
-) -> tuple[DataLoader, DataLoader]:
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Return loaders for training and evaluation; the job's micro-batch goes before --batch_size."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     said = plugin.deepspeed_config.get(MICRO_BATCH, "auto") if plugin else "auto"
-    size = args.batch_size if said == "auto" else said
+    size = args.batch_size if said == "auto" else int(said)
+    data: tuple[Any, Any] = rows  # a list does for a data set, though the types of torch do not know it
     order = torch.Generator().manual_seed(args.seed)
-    train = DataLoader(
-        rows[0], size, shuffle=True, generator=order, collate_fn=collator.training, drop_last=True
+    train: DataLoader[Any] = DataLoader(
+        data[0], size, shuffle=True, generator=order, collate_fn=collator.training, drop_last=True
     )
     if len(train) < accelerator.num_processes:
         need = size * accelerator.num_processes
         raise SystemExit(f"{len(rows[0])} rows to train on are fewer than one batch of all ranks, {need}")
-    return train, DataLoader(rows[1], size, collate_fn=collator.asking)
+    return train, DataLoader(data[1], size, collate_fn=collator.asking)
 
 
 def prepare(args: argparse.Namespace, accelerator: Accelerator) -> Training:
@@ -153,10 +154,12 @@ def describe(run: Training, seconds: float) -> None:
     # numel() of a weight that is cut up counts this rank's shard alone
     sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in run.model.parameters()]
     total, trained = sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
+    held = sum(p.ds_tensor.ds_numel if hasattr(p, "ds_tensor") else p.numel() for p in run.model.parameters())
     kind = "encoder-decoder" if run.collator.encoder else "decoder"
     run.accelerator.print(
         f"{run.accelerator.num_processes} ranks on {run.accelerator.device.type}, {kind} of {total:,} "
-        f"parameters, {trained:,} of them train ({100 * trained / total:.2f} %), built in {seconds:.1f}s",
+        f"parameters, {held:,} on each, {trained:,} train ({100 * trained / total:.2f} %), "
+        f"built in {seconds:.1f}s",
         flush=True,
     )
 
@@ -215,13 +218,6 @@ def report(run: Training, meter: Meter) -> None:
     peaks(run.accelerator, meter.phase, meter.gpu.peak if meter.gpu else 0)
 
 
-def peaks(accelerator: Accelerator, phase: str, peak: int) -> None:
-    """Print the peak of every rank's GPU in bytes, in the order of the ranks; nothing on CPUs."""
-    if accelerator.device.type == "cuda":
-        each = accelerator.gather(torch.tensor([peak], device=accelerator.device)).tolist()
-        accelerator.print(f"GPU peak per rank in bytes, {phase}: {' '.join(map(str, each))}", flush=True)
-
-
 def evaluate(run: Training, epoch: int) -> None:
     """Answer the rows that were held out; print the accuracy, keep every answer in the output folder."""
     with Meter("eval") as meter:
@@ -273,41 +269,11 @@ def save(run: Training) -> None:
     run.accelerator.wait_for_everyone()  # nobody leaves, and ends the run, while the main process writes
 
 
-def leave(accelerator: Accelerator) -> None:
-    """End a rank whose work is done, with exit code 0."""
-    accelerator.end_training()
-    # DeepSpeed holds on to its groups, so a thread of gloo may still be dropping the last tensor while Python
-    # shuts down, and that aborts about one rank in twenty. So the rank ends without Python's shutdown.
-    sys.stdout.flush()
-    os._exit(0)
-
-
-def join() -> Accelerator:
-    """Return the Accelerator, with all the ranks that `accelerate launch` started."""
-    if torch.cuda.is_available() or "LOCAL_RANK" not in os.environ:
-        return Accelerator()
-    # Without a GPU, Accelerate 1.15 knows no backend for DeepSpeed and counts one rank: each would train on
-    # all rows and gather nothing. With the backend named it asks torch.distributed.
-    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")])
-
-
-def quiet() -> None:
-    """Have DeepSpeed start on CPUs without a compiler, and warn of nothing that is its own affair."""
-    # It calls collectives by names that torch 2.13 has replaced: three warnings a step, for nothing.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    if not torch.cuda.is_available():
-        import deepspeed  # noqa: PLC0415 - as above
-
-        # It would compile an all-reduce that helps on a single host only, and fail where g++ is missing.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
 @record  # also writes an exception to TORCHELASTIC_ERROR_FILE, where the verdict of a run quotes it from
 def main() -> None:
     """Join the other ranks, build, train, evaluate, save, leave."""
     args = parse_args()
     args.model = str(HERE / args.model) if (HERE / args.model).is_dir() else args.model
-    quiet()
     started = time.perf_counter()
     accelerator = join()
     args.output.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,12 @@
-"""What both forms of ZeRO inference share: prompts, model, tokenizer, and answers in the order of the prompts."""
+"""What both forms of ZeRO inference share: how a model is loaded, asked and measured."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import deepspeed
 import torch
@@ -20,19 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-HERE = Path(__file__).resolve().parent
 WEIGHTS = ("*.safetensors", "*.bin")
-SHOWN = 4  # answers that are printed
-STAGE = 3  # cuts up weights; the stages below cut up only what inference has not got
-
-
-class Answer(NamedTuple):
-    """What the model made of one prompt, and the rank that asked it."""
-
-    number: int
-    prompt: str
-    answer: str
-    rank: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,51 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, help="of random weights")
 
 
-def here(path: str) -> str:
-    """Return a path of this folder, where there is such a one; else the word as it is."""
-    return str(HERE / path) if (HERE / path).exists() else path
-
-
-def read_prompts(path: Path) -> list[str]:
-    """Return the prompts of a file: one a line, or JSON lines with a field `prompt`.
-
-    Raises:
-        SystemExit: no such file, no prompts, or a line that is not as it has to be.
-    """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise SystemExit(f"--prompts {path}: {error.strerror}; give a file with one prompt a line") from None
-    if not lines:
-        raise SystemExit(f"--prompts {path}: there is no prompt in it; write one a line")
-    if path.suffix not in {".jsonl", ".json"}:
-        return lines
-    try:
-        return [str(json.loads(line)["prompt"]) for line in lines]
-    except (ValueError, KeyError, TypeError):
-        raise SystemExit(f'--prompts {path}: every line has to be {{"prompt": "..."}}') from None
-
-
-def check_stage(ds_config: dict[str, Any]) -> None:
-    """Refuse a stage that inference gains nothing from, before a model is loaded.
-
-    Raises:
-        SystemExit: it is not stage 3.
-    """
-    stage = ds_config.get("zero_optimization", {}).get("stage", 0)
-    if stage != STAGE:
-        what = "cuts up no weights, and there is nothing else to cut up in inference"
-        raise SystemExit(f"deepspeed.zero_stage {stage} {what}; set zero_stage: {STAGE}")
-
-
 def load_model(name: str, precision: torch.dtype) -> Any:
-    """Return the model of a name on the hub or a folder; a folder with a config.json alone gives random weights.
+    """Return the model of a name on the hub or a folder; config.json alone gives random weights.
 
     With DeepSpeed's configuration alive (`HfDeepSpeedConfig`, or Accelerate's own), transformers makes each
     layer under `deepspeed.zero.Init` and loads each weight into its shards: no rank ever has the whole model.
 
     Raises:
         SystemExit: there is no such model.
+        RuntimeError: the configuration was not alive, so nothing was cut up.
     """
     try:
         config = AutoConfig.from_pretrained(name)
@@ -101,9 +52,13 @@ def load_model(name: str, precision: torch.dtype) -> Any:
     kind = (
         transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     )
-    if is_bare(name):
-        return kind.from_config(config, dtype=precision)
-    return kind.from_pretrained(name, dtype=precision)
+    make = kind.from_config if is_bare(name) else kind.from_pretrained
+    model = make(config if is_bare(name) else name, dtype=precision)
+    if not all(hasattr(weight, "ds_id") for weight in model.parameters()):
+        raise RuntimeError(
+            "the weights were loaded whole: keep HfDeepSpeedConfig alive before from_pretrained"
+        )
+    return model
 
 
 def is_bare(name: str) -> bool:
@@ -113,12 +68,11 @@ def is_bare(name: str) -> bool:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return the model's tokenizer; a folder without one gets bytes as tokens (ByT5's), which need no file."""
+    """Return the model's tokenizer; a folder without one gets bytes as tokens, which need no file (ByT5)."""
     if Path(name).is_dir() and not (Path(name) / "tokenizer_config.json").exists():
         return ByT5Tokenizer()
     tokenizer = AutoTokenizer.from_pretrained(name)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # GPT-2 and Llama have none
-    tokenizer.padding_side = "left"  # a decoder goes on at the right end; an encoder does not mind
     return tokenizer
 
 
@@ -131,7 +85,12 @@ def generate(
     because every call gathers weights from every rank.
     """
     inputs = tokenizer(
-        list(texts), return_tensors="pt", padding=True, truncation=True, max_length=args.prompt_length
+        list(texts),
+        return_tensors="pt",
+        padding=True,
+        padding_side="right" if model.config.is_encoder_decoder else "left",  # a decoder goes on at the end
+        truncation=True,
+        max_length=args.prompt_length,
     ).to("cuda" if torch.cuda.is_available() else "cpu")  # offloaded weights lie elsewhere than they are used
     tokens = model.generate(
         **inputs, max_new_tokens=args.answer_length, do_sample=False, num_beams=1, synced_gpus=synced
@@ -145,17 +104,16 @@ def decode(tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(known, skip_special_tokens=True)]
 
 
-def write(path: Path, answers: Sequence[Answer]) -> None:
-    """Write answers as JSON lines, all at once: whoever looks sees all of them or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp")
-    lines = (json.dumps(answer._asdict(), ensure_ascii=False) + "\n" for answer in answers)
-    unfinished.write_text("".join(lines), encoding="utf-8")
-    unfinished.replace(path)
+def describe(model: Any, prompts: int) -> str:
+    """Return a line about the model: its weights, and how many of them this rank holds."""
+    weights = list(model.parameters())
+    size, held = sum(w.ds_numel for w in weights), sum(w.ds_tensor.ds_numel for w in weights)
+    ranks, device = dist.get_world_size(), "cuda" if torch.cuda.is_available() else "cpu"
+    return f"{ranks} ranks on {device}, {size:,} parameters, {held:,} on each, {prompts} prompts"
 
 
 def report(say: Callable[[str], None], phase: str, started: float) -> None:
-    """Print how long a phase took, and the peak of each rank's GPU memory in bytes. Every rank has to call it.
+    """Print how long a phase took, and the peak of each rank's GPU memory in bytes. Every rank calls it.
 
     The peak is that of PyTorch's allocator, and counts anew after each report.
     """
@@ -166,14 +124,6 @@ def report(say: Callable[[str], None], phase: str, started: float) -> None:
         dist.all_gather(peaks, mine)
         say(f"GPU peak per rank in bytes, {phase}: {' '.join(str(peak.item()) for peak in peaks)}")
         torch.cuda.reset_peak_memory_stats()
-
-
-def show(answers: Sequence[Answer], path: Path) -> None:
-    """Write all answers and print the first ones."""
-    write(path, answers)
-    for answer in answers[:SHOWN]:
-        print(f"{answer.prompt!r} -> {answer.answer!r}")
-    print(f"wrote {len(answers)} answers to {path}", flush=True)
 
 
 def quiet() -> None:

@@ -1,7 +1,7 @@
 """Ask a model that is larger than a GPU: ZeRO-3 cuts its weights up, each rank asks prompts of its own.
 
-The way of the T0_3B document: DeepSpeed's configuration is alive before the model is loaded, an engine without
-an optimizer gathers each layer as it is computed, and `synced_gpus` keeps the ranks together. See
+The way of the T0_3B document: DeepSpeed's configuration is alive before the model is loaded, an engine
+without an optimizer gathers each layer as it is computed, and `synced_gpus` keeps the ranks together. See
 `infer_accelerate.py` for the same through Accelerate. By hand:
 
     torchrun --nproc-per-node 2 infer.py --deepspeed_config ds_config.json --output answers.jsonl
@@ -20,27 +20,22 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from asking import (
-    Answer,
     add_arguments,
-    check_stage,
     decode,
+    describe,
     generate,
-    here,
     leave,
     load_model,
     load_tokenizer,
     quiet,
-    read_prompts,
     report,
-    show,
 )
+from prompts import NOTHING, Answer, check_stage, here, read_prompts, shares, show
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers.integrations import HfDeepSpeedConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-NOTHING = -1  # the number of a prompt that is none, asked so that no rank is missing
+    from collections.abc import Sequence
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,16 +50,6 @@ def say(message: str) -> None:
     """Print one line, from rank 0 only, at once."""
     if dist.get_rank() == 0:
         print(message, flush=True)
-
-
-def shares(number: int, size: int, rank: int, world: int) -> Iterator[list[int]]:
-    """Yield the numbers of the prompts that a rank asks together, at most `size`.
-
-    Every rank gets equally many shares, as every call of the model needs all ranks; one that has nothing
-    left asks NOTHING.
-    """
-    for first in range(rank * size, -(-number // (size * world)) * size * world, size * world):
-        yield list(range(first, min(first + size, number))) or [NOTHING]
 
 
 def ask(
@@ -89,7 +74,7 @@ def gather(answers: list[Answer]) -> list[Answer]:
 
 
 def load(args: argparse.Namespace, ds_config: dict[str, Any]) -> Any:
-    """Return the model, its weights cut up over the ranks, behind an engine that gathers them layer by layer."""
+    """Return the model, its weights cut up over the ranks; hooks gather each layer as it is computed."""
     # transformers keeps a weak reference to this object and asks it how to load: without it every rank would
     # load the whole model, in its host's memory, before DeepSpeed cuts it up.
     alive = HfDeepSpeedConfig(ds_config)
@@ -121,8 +106,7 @@ def main() -> None:
     started = time.perf_counter()
     tokenizer = load_tokenizer(args.model)
     model = load(args, ds_config)
-    size = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
-    say(f"{dist.get_world_size()} ranks, {size:,} parameters, {len(prompts)} prompts")
+    say(describe(model, len(prompts)))
     report(say, "loading", started)
     started = time.perf_counter()
     answers = gather(ask(model, tokenizer, prompts, ds_config["train_micro_batch_size_per_gpu"], args))

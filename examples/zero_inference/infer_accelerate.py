@@ -1,7 +1,7 @@
 """Ask a model that is larger than a GPU, through Accelerate: `prepare` makes DeepSpeed's engine.
 
-The same as `infer.py`, with less to say: Accelerate keeps DeepSpeed's configuration alive, deals the prompts out
-to the ranks and puts their answers back in order. `accelerate launch` tells it where the configuration is:
+The same as `infer.py`, with less to say: Accelerate keeps DeepSpeed's configuration alive, deals the prompts
+out to the ranks and puts their answers back in order. `accelerate launch` tells it where that is:
 
     accelerate launch --config_file zero3.yaml infer_accelerate.py --output answers.jsonl
 """
@@ -11,31 +11,25 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 from asking import (
-    Answer,
     add_arguments,
-    check_stage,
     decode,
+    describe,
     generate,
-    here,
     leave,
     load_model,
     load_tokenizer,
     quiet,
-    read_prompts,
     report,
-    show,
 )
+from prompts import Answer, check_stage, here, read_prompts, show
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.utils.data import DataLoader
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MICRO_BATCH = "train_micro_batch_size_per_gpu"
 
@@ -64,7 +58,7 @@ def join() -> Accelerator:
 
 
 def ask(
-    accelerator: Accelerator, model: Any, loader: DataLoader, tokenizer: Any, args: argparse.Namespace
+    accelerator: Accelerator, model: Any, loader: Any, tokenizer: Any, args: argparse.Namespace
 ) -> list[tuple[str, int]]:
     """Return (answer, rank that gave it) of every prompt, in their order, on every rank.
 
@@ -83,16 +77,14 @@ def ask(
     return found
 
 
-def load(
-    accelerator: Accelerator, prompts: Sequence[str], args: argparse.Namespace
-) -> tuple[Any, DataLoader]:
+def load(accelerator: Accelerator, prompts: Any, args: argparse.Namespace) -> tuple[Any, DataLoader[Any]]:
     """Return the model, its weights cut up, and the loader of this rank's prompts."""
     set_seed(args.seed)
     bf16 = accelerator.mixed_precision == "bf16"
     model = load_model(args.model, torch.bfloat16 if bf16 else torch.float32)
     said = accelerator.state.deepspeed_plugin.deepspeed_config.get(MICRO_BATCH, "auto")
     size = args.batch_size if said == "auto" else said
-    engine, loader = accelerator.prepare(model, DataLoader(list(prompts), batch_size=size))
+    engine, loader = accelerator.prepare(model, DataLoader(prompts, batch_size=size))
     return accelerator.unwrap_model(engine).eval(), loader
 
 
@@ -107,8 +99,7 @@ def main() -> None:
     accelerator = join()
     tokenizer = load_tokenizer(args.model)
     model, loader = load(accelerator, prompts, args)
-    size = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
-    accelerator.print(f"{accelerator.num_processes} ranks, {size:,} parameters, {len(prompts)} prompts")
+    accelerator.print(describe(model, len(prompts)), flush=True)
     report(accelerator.print, "loading", started)
     started = time.perf_counter()
     answers = ask(accelerator, model, loader, tokenizer, args)

@@ -31,24 +31,21 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 NEWEST = "newest"
 HELD_OUT = 0.05  # share of the corpus, at its end, that training never sees
-EVAL_BATCHES = 4  # per rank
+EVAL_WINDOWS = 128  # spread over what is held out
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; `--help` shows the defaults."""
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--deepspeed_config", required=True, help="path of DeepSpeed's JSON")
-    parser.add_argument("--size", choices=model.PRESETS, default="tiny", help="of the model")
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps, resumed ones included")
-    parser.add_argument("--seq_len", type=int, default=128, help="tokens in a window")
-    parser.add_argument("--recompute", action="store_true", help="activations: less memory, slower")
-    parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
     parser.add_argument("--peak_tflops", type=float, help="of a GPU; 989 for bf16 on an H100. Shows MFU")
     parser.add_argument("--save", type=Path, help="folder for the checkpoint, seen by all hosts")
     parser.add_argument("--save_every", type=int, default=0, metavar="STEPS", help="0: only at the end")
     parser.add_argument(
         "--resume", nargs="?", const=NEWEST, metavar="TAG", help="go on from this tag or the newest of --save"
     )
+    model.add_arguments(parser)
     corpus.add_arguments(parser)
     return parser.parse_args()
 
@@ -74,7 +71,7 @@ class Trainer:
         self.args = args
         self.step = self.seen = 0
         self.train_windows = int(data.windows * (1 - HELD_OUT))
-        self.flops = model.flops_per_token(engine.module, model.PRESETS[args.size], args.seq_len)
+        self.flops = model.flops_per_token(engine.module, args)
 
     def batch(self, windows: list[int]) -> torch.Tensor:
         """Return windows of the corpus on this rank's device, int64 (windows, seq_len)."""
@@ -107,9 +104,10 @@ class Trainer:
         size = self.engine.train_micro_batch_size_per_gpu()
         held_out = self.data.windows - self.train_windows
         losses = []
-        for batch in range(EVAL_BATCHES):
-            first = (batch * dist.get_world_size() + dist.get_rank()) * size
-            ids = self.batch([self.train_windows + n % held_out for n in range(first, first + size)])
+        for before in range(0, EVAL_WINDOWS, size * dist.get_world_size()):
+            first = before + dist.get_rank() * size
+            places = [number * held_out // EVAL_WINDOWS % held_out for number in range(first, first + size)]
+            ids = self.batch([self.train_windows + place for place in places])
             losses.append(self.engine(input_ids=ids, labels=ids).loss)
         return mean_over_ranks(losses)
 
@@ -118,14 +116,15 @@ class Trainer:
         if not (self.args.resume and self.args.save):
             return
         # What `orchestrate checkpoint reshape` makes fits any number of ranks, and has a pointer of its own.
-        latest = "latest_universal" if self.engine.load_universal_checkpoint() else "latest"
-        if self.args.resume == NEWEST and not (self.args.save / latest).exists():  # a first start
+        universal = self.engine.load_universal_checkpoint()
+        latest = self.args.save / ("latest_universal" if universal else "latest")
+        if self.args.resume == NEWEST and not latest.exists():  # a first start by the same command
             say(f"no checkpoint in {self.args.save}: starting from step 0")
             return
-        tag = None if self.args.resume == NEWEST else self.args.resume
+        tag = latest.read_text().strip() if self.args.resume == NEWEST else self.args.resume
+        if not (self.args.save / tag).is_dir():
+            raise SystemExit(f"--resume: there is no checkpoint {tag} in {self.args.save}")
         path, state = self.engine.load_checkpoint(str(self.args.save), tag=tag)
-        if path is None:
-            raise SystemExit(f"--resume {self.args.resume}: no such checkpoint in {self.args.save}")
         self.step, self.seen = state["step"], state["seen"]
         say(f"resumed {path} at step {self.step}")
         if state["windows"] != self.data.windows:
@@ -138,7 +137,7 @@ class Trainer:
         state = {"step": self.step, "seen": self.seen, "windows": self.data.windows}
         self.engine.save_checkpoint(str(self.args.save), client_state=state)
         if dist.get_rank() == 0:
-            self.engine.module.config.save_pretrained(self.args.save)  # for who loads the weights elsewhere
+            self.engine.module.config.save_pretrained(self.args.save)  # the model that these weights are of
         say(f"saved {self.args.save} at step {self.step}")
 
     def run(self) -> None:
@@ -222,9 +221,7 @@ def main() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     data = corpus.find(args, args.seq_len)
     deepspeed.init_distributed()  # NCCL on GPUs, gloo on CPUs
-    torch.manual_seed(args.seed)
-    shape = model.PRESETS[args.size]
-    llama = model.build(shape, data.vocabulary, args.seq_len, args.deepspeed_config, args.recompute)
+    llama = model.build(args, data.vocabulary)
     engine, *_ = deepspeed.initialize(
         model=llama, model_parameters=llama.parameters(), config=args.deepspeed_config
     )

@@ -63,11 +63,12 @@ def find_start(folder: Path, deepspeed: Mapping[str, Any] | None, world_size: in
 def start_from(tag: Tag, deepspeed: Mapping[str, Any] | None, world_size: int) -> Start:
     """Return how a run goes on from this complete tag; as `find_start`."""
     if tag.kind is Kind.UNIVERSAL:
+        _check_stage(tag, deepspeed or {})
         return Start(tag, tag.name, universal=True)
-    if deepspeed is None or not tag.stage or tag.kind in {Kind.DISTRIBUTED, Kind.WEIGHTS}:
+    if deepspeed is None or tag.stage is None or tag.kind in {Kind.DISTRIBUTED, Kind.WEIGHTS}:
         return Start(tag, tag.name)
     _check_stage(tag, deepspeed)
-    if tag.world_size in {None, zero_ranks(deepspeed, world_size)}:
+    if not tag.stage or tag.world_size in {None, zero_ranks(deepspeed, world_size)}:
         return Start(tag, tag.name)
     if tag.kind is not Kind.DEEPSPEED:
         raise CheckpointError(replace(_foreign(tag), value=f"{tag.path}, of {tag.world_size} ranks"))
@@ -144,7 +145,12 @@ def _foreign(tag: Tag) -> Problem:
 def _check_stage(tag: Tag, deepspeed: Mapping[str, Any]) -> None:
     zero = deepspeed.get("zero_optimization")
     stage = zero.get("stage", 0) if isinstance(zero, dict) else 0
-    if isinstance(stage, int) and (stage == _STAGE3) != (tag.stage == _STAGE3):
+    if (
+        deepspeed
+        and tag.stage is not None
+        and isinstance(stage, int)
+        and (stage == _STAGE3) != (tag.stage == _STAGE3)
+    ):
         what = (
             f"the checkpoint {tag.name} was saved at ZeRO stage {tag.stage}, which stage {stage} cannot load"
         )

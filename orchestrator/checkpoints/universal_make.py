@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import __version__
 from orchestrator.checkpoints.universal import MARK, converted, universal_name
 from orchestrator.checkpoints.universal_needs import free_memory, most_workers, needs
-from orchestrator.errors import CheckpointError, Problem
+from orchestrator.errors import ConversionError, Problem
 from orchestrator.rundir import write_json, write_text
 
 if TYPE_CHECKING:
@@ -69,18 +69,18 @@ class Conversion:
         """See that disk and memory are enough.
 
         Raises:
-            CheckpointError: they are not, or the folder cannot be written to.
+            ConversionError: they are not, or the folder cannot be written to.
         """
         folder = self._tag.path.parent
         free, memory = shutil.disk_usage(folder).free, free_memory()
         if free < self.needs.disk:
             what = f"the conversion needs {gigabytes(self.needs.disk)} on this disk while it runs"
             fix = "make room, for example with `orchestrate checkpoint prune`"
-            raise CheckpointError(Problem(what, str(folder), f"{gigabytes(free)} free", fix))
+            raise ConversionError(Problem(what, str(folder), f"{gigabytes(free)} free", fix))
         if memory is not None and memory < self.needs.memory:
             what = f"the conversion needs {gigabytes(self.needs.memory)} of memory for the largest shard"
             fix = f"run `orchestrate checkpoint reshape {folder}` on a machine that has more"
-            raise CheckpointError(Problem(what, str(self._tag.path), f"{gigabytes(memory)} free", fix))
+            raise ConversionError(Problem(what, str(self._tag.path), f"{gigabytes(memory)} free", fix))
 
     def run(self, on_progress: Callable[[str, float], None] = lambda _phase, _share: None) -> list[str]:
         """Make it; return what ranks that load it will not find as it was, in sentences.
@@ -89,7 +89,7 @@ class Conversion:
             on_progress: is called with the phase and how much of it is done, 0 to 1.
 
         Raises:
-            CheckpointError: it cannot be made, or `end` was called.
+            ConversionError: it cannot be made, or `end` was called.
         """
         _remove_abandoned(self._tag.path.parent, self.name)
         self.check()
@@ -100,7 +100,7 @@ class Conversion:
                 return self._settle(work, answer)
         except OSError as error:
             what = f"the conversion cannot write here: {error.strerror}"
-            raise CheckpointError(Problem(what, error.filename or str(self._tag.path.parent))) from error
+            raise ConversionError(Problem(what, error.filename or str(self._tag.path.parent))) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -119,7 +119,7 @@ class Conversion:
         except OSError as error:
             what = f"the universal checkpoint lies beside the tag, and cannot be written: {error.strerror}"
             fix = "give yourself the right to write there, or copy the tag to another folder"
-            raise CheckpointError(Problem(what, str(folder), fix=fix)) from error
+            raise ConversionError(Problem(what, str(folder), fix=fix)) from error
 
     def _convert(self, work: Path, on_progress: Callable[[str, float], None]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="orchestrate-convert-") as folder:
@@ -132,9 +132,9 @@ class Conversion:
                 said.seek(0)
                 words = said.read()
         if self._ended.is_set():
-            raise CheckpointError(Problem("the conversion was ended", str(self._tag.path)))
+            raise ConversionError(Problem("the conversion was ended", str(self._tag.path)))
         if code or "problem" in answer:
-            raise CheckpointError(self._problem(answer, code, words))
+            raise ConversionError(self._problem(answer, code, words))
         return answer
 
     def _heard(
@@ -150,8 +150,8 @@ class Conversion:
         finally:
             self._process = None
             os.killpg(process.pid, signal.SIGKILL)  # its workers too; it was not waited for, so the id is its
-            code = process.wait()
-        return answer, code
+            process.communicate()  # waits, and closes the pipe
+        return answer, process.returncode
 
     def _start(self, folder: str, work: Path, said: int) -> subprocess.Popen[str]:
         memory = free_memory()
@@ -174,7 +174,7 @@ class Conversion:
             )
         except OSError as error:
             what = f"this Python cannot be started here: {error.strerror}"
-            raise CheckpointError(Problem(what, "--python", self._python, _ELSEWHERE)) from error
+            raise ConversionError(Problem(what, "--python", self._python, _ELSEWHERE)) from error
 
     def _problem(self, answer: dict[str, Any], code: int, said: str) -> Problem:
         where = str(self._tag.path)

@@ -12,6 +12,7 @@ from orchestrator.cli.reshape import reshape_command
 from orchestrator.cli.runs import complete_run
 
 if TYPE_CHECKING:
+    from orchestrator.checkpoints.consolidate import Consolidated
     from orchestrator.checkpoints.place import Place
     from orchestrator.checkpoints.prune import Pruned
 
@@ -90,10 +91,75 @@ def _place(run: str, run_root: Path) -> Place | int:
 @checkpoint_group.command("consolidate")
 @_RUN
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--tag", help="Which checkpoint; the last complete one when not given.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Type of the weights: fp32 from shards when not given; of whole weights, what they are.",
+)
+@click.option("--max-shard-size", default="5GB", show_default=True, help="Size of a file, as 5GB or 2GiB.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="A config.json, or a folder with one, to put beside the weights; looked for when not given.",
+)
+@click.option("--python", help="Python with torch and DeepSpeed; train.python of the run when not given.")
 @_ROOT
-def consolidate_command(run: str, out: Path, run_root: Path) -> int:
-    """Write the weights of a checkpoint as one model: safetensors files with an index."""
-    raise NotImplementedError
+@_JSON
+def consolidate_command(
+    *,
+    run: str,
+    out: Path,
+    tag: str | None,
+    dtype: str | None,
+    max_shard_size: str,
+    config: Path | None,
+    python: str | None,
+    run_root: Path,
+    as_json: bool,
+) -> int:
+    """Write the weights of a checkpoint as one model into the folder OUT: safetensors files with an index.
+
+    from_pretrained loads it where there is a config.json. No GPU is needed. DeepSpeed's files are loaded as
+    pickles, which can run any code: name only what your own runs have saved.
+    """
+    place = _place(run, run_root)
+    if isinstance(place, int):
+        return place
+    from dataclasses import asdict
+
+    from orchestrator.checkpoints.consolidate import Wanted, consolidate
+    from orchestrator.checkpoints.place import choose, python_for
+
+    wanted = Wanted(out.absolute(), dtype, _size(max_shard_size), config)
+    program = python_for(place, python)
+    done = consolidate(place, choose(place, tag), wanted, program, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json(asdict(done))
+    else:
+        _show_consolidated(done)
+    return 0
+
+
+def _size(text: str) -> int:
+    from orchestrator.job.quantities import parse_bytes
+
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--max-shard-size") from None
+
+
+def _show_consolidated(done: Consolidated) -> None:
+    from orchestrator.checkpoints.show import size_words
+
+    types = ", ".join(done.dtypes)
+    click.echo(f"{done.out}  {done.parameters:,} parameters of {done.tag}, {types}, {len(done.files)} files")
+    for name, same in done.tied.items():
+        click.echo(f"{name} is {same}, and is left out")
+    if done.config is None:
+        click.echo("no config.json was found: add the model's for from_pretrained, or name it with --config")
+    click.echo(f"memory used: {size_words(done.peak)}")
 
 
 @checkpoint_group.command("prune")

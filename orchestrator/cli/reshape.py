@@ -103,10 +103,11 @@ def needs_words(conversion: Conversion, folder: Path) -> str:
     from orchestrator.checkpoints.universal_needs import free_memory
 
     needs, free = conversion.needs, free_memory()
+    room = gigabytes(shutil.disk_usage(folder).free)
     there = "" if free is None else f" ({gigabytes(free)} free)"
     return (
-        f"needs {gigabytes(needs.disk)} of disk while it is made ({gigabytes(shutil.disk_usage(folder).free)} "
-        f"free) and {gigabytes(needs.kept)} afterwards; {gigabytes(needs.memory)} of memory{there}"
+        f"needs {gigabytes(needs.disk)} of disk while it is made ({room} free) and "
+        f"{gigabytes(needs.kept)} afterwards; {gigabytes(needs.memory)} of memory{there}"
     )
 
 

@@ -122,6 +122,8 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
         return 0
     click.echo(f"{click.style(found.run_id, bold=True)}  {coloured(status['state'])}  {status['reason']}")
     click.echo(f"directory  {found.path}")
+    if before := found.record().get("resumes"):
+        click.echo(f"resumes    {before}")
     rows = [[row["host"], row["state"], row["ranks"], row["message"]] for row in host_rows(found)]
     print_table(["host", "state", "ranks", "what"], rows)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,19 @@ def seen_by_slurm(run: RunDir, status: dict[str, Any], answer: Answer) -> dict[s
     if info.state.is_waiting:
         return dict(status, state=State.PENDING, reason=_waiting(info, status))
     if info.state.is_over:
-        state, words = ended_as(info)
-        return _settled(run, status, state, f"{words}; {_no_verdict(run)}", ended=info.ended)
+        state, words = _ended_without_verdict(run, info)
+        return _settled(run, status, state, words, ended=info.ended)
     if status["state"] in (State.PENDING, State.CREATED):
         return dict(status, state=State.STARTING, reason=f"Slurm has given it {info.nodes or 'its hosts'}")
     return status
+
+
+def _ended_without_verdict(run: RunDir, info: JobInfo) -> tuple[State, str]:
+    """Return how a run ended whose job is over; the SIGTERM of `cancel` may have met a start."""
+    if info.signal == signal.SIGTERM and run.cancel_file.exists():
+        return State.CANCELLED, "cancelled by the user while its supervisor was being started"
+    state, words = ended_as(info)
+    return state, f"{words}; {_no_verdict(run)}"
 
 
 def _no_verdict(run: RunDir) -> str:

@@ -95,8 +95,8 @@ class LaunchPlan:
         resume: when ranks are told of a checkpoint: after a restart, always, never.
         resume_args: arguments that are added for them then.
         zero3_init: whether Accelerate cuts the model up while it is made; None: at stage 3.
-        resume_tag: the complete tag in checkpoint_dir that an attempt goes on from; in the plan made at submit,
-            the one that the whole run goes on from (`orchestrate resume`).
+        resume_tag: the complete tag in checkpoint_dir that an attempt goes on from; in the plan made at
+            submit, the one that the whole run goes on from (`orchestrate resume`).
         keep: which checkpoints stay when a new one has come; None: all.
     """
 

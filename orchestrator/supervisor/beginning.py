@@ -120,23 +120,34 @@ def tag_to_resume(run_dir: RunDir, plan: LaunchPlan, number: int) -> Tag | None:
     told = plan.resume_tag is not None
     if plan.checkpoint_dir is None or (not told and _begins_anew(plan, number)):
         return None
-    from orchestrator.checkpoints import last_complete, sightings  # noqa: PLC0415 - few runs resume
+    from orchestrator.checkpoints import last_complete  # noqa: PLC0415 - few runs resume
 
     folder = Path(plan.checkpoint_dir)
     since = 0.0 if plan.resume == "always" and not told else float(run_dir.record().get("started", 0.0))
     tag = None if told and number == 1 else last_complete(folder, universal=plan.deepspeed is not None)
     if tag is not None and tag.modified >= since - CLOCK_SECONDS:
         return tag
-    seen = next((one for one in sightings(folder) if told and one.path.name == plan.resume_tag), None)
-    return None if seen is None else _complete(seen.examine())
+    return _told_tag(folder, plan.resume_tag) if plan.resume_tag is not None else None
+
+
+def _told_tag(folder: Path, name: str) -> Tag:
+    """Return the tag that the run was told of, or its universal form where only that is left.
+
+    Raises:
+        CheckpointError: it is gone, or not complete any more.
+    """
+    from orchestrator.checkpoints import sightings  # noqa: PLC0415 - as above
+    from orchestrator.checkpoints.universal import SUFFIX  # noqa: PLC0415 - as above
+
+    seen = {one.path.name: one for one in sightings(folder)}
+    found = [seen[word].examine() for word in (name, name + SUFFIX) if word in seen]
+    why = f"not complete any more: {found[0].why}" if found else "gone"
+    tag = next((tag for tag in found if tag.complete), None)
+    if tag is None:
+        what = f"the checkpoint that this run goes on from is {why}"
+        raise CheckpointError(Problem(what, str(folder / name)))
+    return tag
 
 
 def _begins_anew(plan: LaunchPlan, number: int) -> bool:
     return plan.resume == "never" or (plan.resume == "restart" and number == 1)
-
-
-def _complete(tag: Tag) -> Tag:
-    if not tag.complete:
-        what = f"the checkpoint that this run goes on from is not complete any more: {tag.why}"
-        raise CheckpointError(Problem(what, str(tag.path)))
-    return tag

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.checkpoints.aside import set_aside
+from orchestrator.checkpoints.universal import zero_ranks
 from orchestrator.checkpoints.universal_make import Conversion, conversion_for
 from orchestrator.states import State
 
@@ -15,8 +18,19 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
 
 
+def make_room(run_dir: RunDir, plan: LaunchPlan, start: Start) -> None:
+    """Set tags aside that these ranks would save over with fewer shards; where that fails, the saves are."""
+    if plan.checkpoint_dir is None or plan.deepspeed is None:
+        return
+    with contextlib.suppress(OSError):
+        for old, new in set_aside(
+            Path(plan.checkpoint_dir), start, zero_ranks(plan.deepspeed, plan.world_size)
+        ):
+            run_dir.add_event("set_aside", tag=old, name=new)
+
+
 class Reshaping:
-    """One conversion, on this machine: on Slurm the batch host, else the one that the job was submitted from."""
+    """One conversion, on this machine: on Slurm the batch host, else the one that submitted the job."""
 
     def __init__(self, run_dir: RunDir, plan: LaunchPlan, start: Start) -> None:
         self._run_dir = run_dir

@@ -17,6 +17,7 @@ from orchestrator.agent.processes import read_process
 from orchestrator.errors import CheckpointError, JobFileError, SubmitError
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
+from orchestrator.supervisor import told
 from orchestrator.supervisor.attempt import Attempt
 from orchestrator.supervisor.beginning import begin_attempt, first_attempt, place_attempt
 from orchestrator.supervisor.keeping import start_keeping
@@ -45,6 +46,7 @@ def supervise(path: Path) -> int:
         0 when every rank ended with 0, or the run waits for other hosts; 1 when the run failed, was
         cancelled or ran out of time; 3 when there is nothing to run.
     """
+    told.hold()
     run_dir = RunDir(path)
     try:
         lock = (run_dir.path / "supervisor.lock").open("w")
@@ -138,18 +140,13 @@ class Supervisor:
     async def run(self) -> Verdict | None:
         """Return the verdict on the last attempt; None when the run goes on under another supervisor."""
         watchers = [asyncio.create_task(watch) for watch in (self._watch_cancel(), *self._clocks())]
-        self._listen()
+        answers = dict.fromkeys(told.SIGNALS, self._on_told) | {signal.SIGUSR2: self._on_time_limit}
         try:
-            return self._restarting.too_many() or await self._attempts()
+            with told.listening(asyncio.get_running_loop(), answers):
+                return self._restarting.too_many() or await self._attempts()
         finally:
             for watcher in watchers:
                 watcher.cancel()
-
-    def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_told)
-        loop.add_signal_handler(signal.SIGUSR2, self._on_time_limit)
 
     def _on_told(self) -> None:
         if self._run_dir.cancel_file.exists():
@@ -183,7 +180,7 @@ class Supervisor:
 
     async def _one(self, number: int) -> Verdict:
         placed, start = place_attempt(self._run_dir, self._plan, self._scheduler, number)
-        if start is not None and start.convert and not await self._reshaped(placed, start):
+        if start is not None and not await self._reshaped(placed, start):
             return Verdict(*(self._end or (State.FAILED, "")))
         plan = begin_attempt(self._run_dir, self._plan, placed, number)
         self._attempt = Attempt(plan, self._run_dir, number, self._scheduler.key)
@@ -192,19 +189,20 @@ class Supervisor:
         return await self._attempt.run()
 
     async def _reshaped(self, plan: LaunchPlan, start: Start) -> bool:
-        """Convert the checkpoint that the attempt goes on from; return whether the run still goes on then."""
-        from orchestrator.supervisor.reshaping import Reshaping  # noqa: PLC0415 - few runs change their size
+        """Make the checkpoint fit that the attempt goes on from; return whether the run goes on then."""
+        from orchestrator.supervisor.reshaping import Reshaping, make_room  # noqa: PLC0415 - few runs resume
 
         self._reshaping = Reshaping(self._run_dir, plan, start)
         try:
-            if self._end is None:
+            if start.convert and self._end is None:
                 await self._reshaping.make()
         except CheckpointError:
             if self._end is None:
                 raise
         finally:
             self._reshaping = None
-        return self._end is None
+        make_room(self._run_dir, plan, start)
+        return not start.convert or self._end is None
 
     def _finish(self, state: State, reason: str) -> None:
         if self._end is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.contract.product import GATED_SCRIPT, wait_until
@@ -44,6 +45,34 @@ def test_cancel_before_any_rank_has_started(site: Site) -> None:
     assert site.orchestrate("cancel", run.run_id).returncode == 0
     assert run.wait()["state"] == "CANCELLED"
     see_all_stopped(run)
+
+
+def tell_early(site: Site, moment: str) -> None:
+    """Have every supervisor of the site get SIGTERM at this moment (see told_early.py)."""
+    (site.folder / "sitecustomize.py").symlink_to(Path(__file__).with_name("told_early.py"))
+    path = os.pathsep.join([str(site.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    site.environ.update(PYTHONPATH=path, TOLD_AT=moment)
+
+
+def test_cancel_in_the_moment_in_which_the_supervisor_starts(slurm: Site) -> None:
+    tell_early(slurm, "start")
+    run = slurm.submit(train={"args": ["--sleep", "300"]})
+    verdict = wait_until(lambda: run.status() and run.verdict(), run.story)
+    assert (verdict["state"], verdict["summary"]) == ("CANCELLED", "cancelled by the user")
+    see_all_stopped(run)
+
+
+def test_a_supervisor_that_is_told_to_end_before_it_listens_ends_in_order(site: Site) -> None:
+    tell_early(site, "begin")
+    run = site.submit(train={"args": ["--sleep", "300"]})
+    verdict = run.wait()
+    assert (verdict["state"], verdict["summary"]) == ("CANCELLED", "the supervisor was told to end")
+    see_all_stopped(run)
+
+
+def test_a_signal_while_the_verdict_is_written_costs_nothing(local: Site) -> None:
+    tell_early(local, "verdict")
+    local.submit().succeed()
 
 
 def test_cancel_after_the_end_changes_nothing(local: Site) -> None:

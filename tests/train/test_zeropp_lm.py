@@ -113,11 +113,8 @@ def test_one_rank_resumes_from_what_two_have_saved_and_sees_the_same_data(whole,
     words = ["--input_folder", saved / "global_step4", "--output_folder", saved / "global_step4_universal"]
     done = run([sys.executable, "-m", convert, *words])
     assert done.returncode == 0, done.stdout + done.stderr
-    change = (
-        "deepspeed.hpz=1",
-        "deepspeed.micro_batch_per_gpu=16",
-        "deepspeed.checkpoint.load_universal=true",
-    )
+    settings = {"hpz": 1, "micro_batch_per_gpu": 16, "checkpoint.load_universal": "true"}
+    change = tuple(f"deepspeed.{key}={value}" for key, value in settings.items())
     args = ("--seq_len", 32, "--steps", 6, "--save", saved, "--resume")
     output = start(folder, "job.yaml", *args, ranks=1, change=change)
     assert "global_step4_universal" in output
@@ -127,7 +124,7 @@ def test_one_rank_resumes_from_what_two_have_saved_and_sees_the_same_data(whole,
 def test_zero_2_recomputes_and_accumulates_to_the_same_losses(whole, folder):
     output = start(folder, "job.zero2.yaml", "--seq_len", 32, "--steps", 3, "--recompute")
     assert "ZeRO stage 2" in output
-    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in (1, 2, 3)}, abs=0.02)
+    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in (1, 2, 3)}, abs=1e-2)
 
 
 def test_zero_1_learns_pieces_of_words_from_a_folder_of_text(folder):

@@ -8,6 +8,8 @@ import pytest
 from orchestrator.monitor.cancel import cancel
 from orchestrator.monitor.status import current_status, events, host_rows
 from orchestrator.rundir import write_json
+from orchestrator.slurm.queue import Answer
+from orchestrator.slurm.words import JobInfo, JobState
 from orchestrator.states import State
 from tests import samples
 
@@ -142,3 +144,16 @@ def test_a_lost_run_without_agents_stays_lost(run, gone):
     state, said = cancel(run)
     assert (state, said.startswith("had ended already: its supervisor is gone")) == (State.LOST, True)
     assert json.loads(run.status_file.read_text())["state"] == "RUNNING"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_job_that_died_of_the_cancel_before_anybody_listened_is_cancelled(tmp_path, asked):
+    run = samples.run_dir(tmp_path, backend="slurm")
+    write_json(run.slurm_file, {"job_id": "7", "submitted": time.time() - 20})
+    if asked:
+        run.cancel_file.touch()
+    info = JobInfo("7", "7", JobState.FAILED, "FAILED", signal=15, ended=time.time() - 10)
+    status = current_status(run, Answer({"7": info}, time.time(), ""))
+    assert status["state"] is (State.CANCELLED if asked else State.FAILED)
+    assert ("killed by signal 15" in status["reason"]) is not asked
+    assert run.verdict()["state"] == status["state"]

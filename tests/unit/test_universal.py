@@ -1,0 +1,350 @@
+"""What a run on given ranks can go on from, and how a tag is made fit for them: all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import threading
+import time
+
+import pytest
+
+from orchestrator.agent.processes import read_process
+from orchestrator.checkpoints import last_complete, tags
+from orchestrator.checkpoints.aside import set_aside
+from orchestrator.checkpoints.find import one_tag
+from orchestrator.checkpoints.tag import Kind
+from orchestrator.checkpoints.universal import (
+    converted,
+    find_start,
+    start_from,
+    why_not_convertible,
+    with_loading,
+)
+from orchestrator.checkpoints.universal_make import Conversion, conversion_for, notes_of
+from orchestrator.checkpoints.universal_needs import free_memory, needs
+from orchestrator.configs.keep_batch import kept_batch
+from orchestrator.errors import CheckpointError, JobFileError
+from tests.samples import plan
+from tests.shards import save_tag, save_universal, write_zip
+
+ZERO3 = {"zero_optimization": {"stage": 3}}
+
+
+# -- which one
+
+
+def test_as_many_ranks_load_a_tag_as_it_is_whatever_hpz_is(tmp_path):
+    save_tag(tmp_path)
+    hpz = {"zero_optimization": {"stage": 3, "zero_hpz_partition_size": 2}}
+    for config in (ZERO3, hpz):
+        start = find_start(tmp_path, config, 4)
+        assert (start.name, start.universal, start.convert) == ("global_step4", False, False)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_other_ranks_need_its_universal_form(tmp_path, stage):
+    tag = save_tag(tmp_path, stage=stage)
+    config = {"zero_optimization": {"stage": stage}}
+    start = find_start(tmp_path, config, 2)
+    assert (start.name, start.universal, start.convert) == ("global_step4_universal", True, True)
+    save_universal(tag)
+    start = find_start(tmp_path, config, 2)
+    assert (start.tag.path, start.name, start.convert) == (tag, "global_step4_universal", False)
+
+
+def test_ranks_that_share_tensors_count_once(tmp_path):
+    save_tag(tmp_path, ranks=2)
+    config = ZERO3 | {"tensor_parallel": {"autotp_size": 2}}
+    assert not find_start(tmp_path, config, 4).universal
+    assert find_start(tmp_path, config, 8).convert
+
+
+def test_a_universal_form_older_than_its_tag_is_of_an_earlier_save(tmp_path):
+    tag = save_tag(tmp_path)
+    made = save_universal(tag)
+    for path in (*made.iterdir(), *made.rglob("*.pt")):
+        os.utime(path, (1_000_000, 1_000_000))
+    assert converted(one_tag(tag)) is None
+    assert find_start(tmp_path, ZERO3, 2).convert
+
+
+def test_only_a_universal_tag_is_left(tmp_path):
+    tag = save_tag(tmp_path)
+    save_universal(tag)
+    for path in tag.iterdir():
+        path.unlink()
+    tag.rmdir()
+    start = find_start(tmp_path, ZERO3, 4)
+    assert (start.tag.kind, start.universal, start.convert) == (Kind.UNIVERSAL, True, False)
+
+
+def test_without_zero_a_tag_fits_every_number_of_ranks(tmp_path):
+    save_tag(tmp_path, stage=0, ranks=1)
+    assert not find_start(tmp_path, {}, 16).universal
+    assert "fits every number of ranks" in why_not_convertible(last_complete(tmp_path)).what
+
+
+def test_a_script_with_its_own_configuration_knows_what_it_loads(tmp_path):
+    save_tag(tmp_path)
+    assert find_start(tmp_path, None, 2).name == "global_step4"
+
+
+def test_stage_3_and_the_others_do_not_load_each_other(tmp_path):
+    save_tag(tmp_path, stage=2)
+    with pytest.raises(CheckpointError, match="saved at ZeRO stage 2, which stage 3 cannot load") as error:
+        find_start(tmp_path, ZERO3, 4)
+    assert "--set deepspeed.zero_stage=2" in str(error.value)
+    assert find_start(tmp_path, {"zero_optimization": {"stage": 1}}, 4).name == "global_step4"
+
+
+def test_nothing_complete_is_no_start(tmp_path):
+    (save_tag(tmp_path) / "zero_pp_rank_3_mp_rank_00_model_states.pt").unlink()
+    assert find_start(tmp_path, ZERO3, 2) is None
+    assert find_start(tmp_path / "none", ZERO3, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Kind.ACCELERATE, "Accelerate's save_state wrote it"),
+        (Kind.TRAINER, "HF Trainer wrote it"),
+        (Kind.DISTRIBUTED, "cuts it up anew"),
+        (Kind.WEIGHTS, "whole weights"),
+        (Kind.UNIVERSAL, "already"),
+    ],
+)
+def test_what_deepspeed_cannot_convert_is_told_apart(tmp_path, kind, words):
+    tag = dataclasses.replace(one_tag(save_tag(tmp_path)), kind=kind)
+    assert words in why_not_convertible(tag).what
+    if kind in {Kind.ACCELERATE, Kind.TRAINER}:
+        with pytest.raises(CheckpointError, match="of 4 ranks"):
+            start_from(tag, ZERO3, 2)
+    else:
+        assert not start_from(tag, ZERO3, 2).convert
+
+
+def test_states_on_nvme_are_not_converted(tmp_path):
+    tag = save_tag(tmp_path)
+    (tag / "offloaded_tensors").mkdir()
+    assert "NVMe" in why_not_convertible(one_tag(tag)).what
+
+
+def test_the_engine_is_told_what_it_loads():
+    assert with_loading({"bf16": 1}, universal=False) == {"bf16": 1}
+    assert with_loading({}, universal=True) == {"checkpoint": {"load_universal": True}}
+    asked = {"checkpoint": {"load_universal": True, "tag_validation": "Fail"}}
+    assert with_loading(asked, universal=False)["checkpoint"] == {
+        "load_universal": False,
+        "tag_validation": "Fail",
+    }
+
+
+# -- the batch
+
+
+BATCH = {
+    "train_batch_size": 32,
+    "train_micro_batch_size_per_gpu": 4,
+    "gradient_accumulation_steps": 2,
+}
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(4, 2), (2, 4), (8, 1), (1, 8)])
+def test_the_accumulation_steps_keep_the_global_batch(ranks, steps):
+    kept = kept_batch(BATCH, ranks)
+    assert (kept["train_batch_size"], kept["train_micro_batch_size_per_gpu"]) == (32, 4)
+    assert kept["gradient_accumulation_steps"] == steps
+
+
+def test_a_batch_that_cannot_be_kept_is_refused_with_what_would_do():
+    with pytest.raises(JobFileError, match="global batch of 32 samples cannot be kept by 16 ranks") as error:
+        kept_batch(BATCH, 16)
+    assert "--set deepspeed.micro_batch_per_gpu=2" in str(error.value)
+    assert kept_batch(BATCH, 16, 2)["gradient_accumulation_steps"] == 1
+    with pytest.raises(JobFileError, match=r"take 1 or 2 or 4 ranks"):
+        kept_batch(BATCH, 3)
+
+
+def test_a_batch_that_only_the_script_knows_stays_its_own():
+    assert kept_batch({"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}, 2) == {}
+
+
+# -- making it
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """Return a function that writes a program to run in place of Python: $1 is TAG, $2 OUTPUT."""
+
+    def write(script: str) -> str:
+        path = tmp_path / "python"
+        path.write_text(f'#!/bin/bash\nshift 2; cd "$1" || exit 9\n{script}\n')
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+MAKE = """
+mkdir -p "$2/zero/weight" && cp *model_states.pt "$2"
+for state in optimizer_state weight/fp32 weight/exp_avg weight/exp_avg_sq; do
+    cp *rank_0_*optim_states.pt "$2/zero/$state.pt"
+done
+echo '{"phase": "extract", "done": 1, "of": 4}'
+echo '{"deepspeed": "0.19.8", "notes": ["a buffer is not loaded"]}'
+"""
+
+
+def test_a_conversion_appears_whole_under_its_name(tmp_path, fake):
+    saved = tmp_path / "checkpoints [1] +é"  # DeepSpeed puts paths into patterns
+    tag = one_tag(save_tag(saved))
+    seen = []
+    notes = Conversion(tag, fake(MAKE)).run(lambda *told: seen.append(told))
+    made = converted(tag)
+    assert (made.kind, made.complete, made.step, made.world_size) == (Kind.UNIVERSAL, True, 4, 4)
+    assert notes == notes_of(made.path) == ["a buffer is not loaded"]
+    assert seen == [("extract", 0.25)]
+    assert (saved / "latest_universal").read_text() == "global_step4_universal"
+    assert (saved / "latest").read_text() == "global_step4"
+    assert {path.name for path in saved.iterdir()} == {
+        "latest",
+        "latest_universal",
+        "global_step4",
+        "global_step4_universal",
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('echo \'{"problem": {"what": "no Adam", "fix": "go on"}}\'; exit 1', "no Adam"),
+        ("mkdir $2; echo ImportError: torch >&2; exit 3", r"exit code 3\): ImportError: torch"),
+        ("mkdir $2; kill -9 $$", "killed by signal 9"),
+    ],
+)
+def test_a_conversion_that_fails_leaves_nothing(tmp_path, fake, script, words):
+    tag = one_tag(save_tag(tmp_path / "saved"))
+    with pytest.raises(CheckpointError, match=words):
+        Conversion(tag, fake(script)).run()
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"latest", "global_step4"}
+
+
+def test_a_conversion_can_be_ended_with_all_its_processes(tmp_path, fake):
+    tag = one_tag(save_tag(tmp_path / "saved"))
+    conversion = Conversion(
+        tag, fake(f"sleep 300 & echo $! >{tmp_path}/pid; mkdir $2; echo >{tmp_path}/on; wait")
+    )
+    raised = []
+
+    def run() -> None:
+        with pytest.raises(CheckpointError, match="was ended") as error:
+            conversion.run()
+        raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not (tmp_path / "on").exists():
+        time.sleep(0.01)
+    assert [found.name for found in tags(tmp_path / "saved")] == [
+        "global_step4"
+    ]  # what is made is no tag yet
+    conversion.end()
+    thread.join()
+    assert raised
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"latest", "global_step4"}
+    sleeper = int((tmp_path / "pid").read_text())
+    while read_process(sleeper) is not None:
+        time.sleep(0.01)
+
+
+def test_what_a_killed_conversion_left_is_cleared_and_what_another_one_makes_is_not(tmp_path, fake):
+    saved = tmp_path / "saved"
+    tag = one_tag(save_tag(saved))
+    left = saved / ".global_step4_universal.making.abcdefgh"
+    (left / "universal").mkdir(parents=True)
+    (left / "lock").touch()
+    busy = saved / ".global_step4_universal.making.ijklmnop"
+    busy.mkdir()
+    with (busy / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Conversion(tag, fake(MAKE)).run()
+        assert not left.exists()
+        assert busy.exists()
+
+
+def test_the_earlier_form_of_a_tag_saved_twice_is_replaced(tmp_path, fake):
+    saved = tmp_path / "saved"
+    tag = save_tag(saved)
+    old = save_universal(tag)
+    (old / "old").touch()
+    for path in (*old.iterdir(), *old.rglob("*.pt")):
+        os.utime(path, (1_000_000, 1_000_000))
+    Conversion(one_tag(tag), fake(MAKE)).run()
+    assert not (old / "old").exists()
+    assert converted(one_tag(tag)) is not None
+
+
+def test_what_it_takes_is_told_before(tmp_path):
+    tag = save_tag(tmp_path)
+    for path in tag.glob("*optim*"):
+        with path.open("ab") as file:
+            file.truncate(1 << 30)  # a sparse GiB
+    found = needs(one_tag(tag))
+    assert 8.4 * 2**30 < found.disk < 9.6 * 2**30  # twice the states, and a shard
+    assert 4 * 2**30 < found.kept < 4.3 * 2**30
+    assert found.memory > found.shard == 1 << 30
+    assert free_memory() > 0
+
+
+def test_too_little_room_is_refused_before_anything_is_written(tmp_path, fake):
+    tag = save_tag(tmp_path / "saved")
+    shard = next(tag.glob("*optim*"))
+    with shard.open("ab") as file:
+        file.truncate(1 << 42)
+    conversion = Conversion(dataclasses.replace(one_tag(tag), complete=True), fake(MAKE))
+    with pytest.raises(CheckpointError, match="on this disk while it runs"):
+        conversion.run()
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"latest", "global_step4"}
+
+
+def test_the_python_of_the_run_converts_after_its_setup(tmp_path, fake):
+    tag = one_tag(save_tag(tmp_path / "saved"))
+    fake(MAKE)
+    folder = str(tmp_path)
+    conversion = conversion_for(tag, plan(python="python", setup=(f"export PATH='{folder}':$PATH",)))
+    assert conversion.run() == ["a buffer is not loaded"]
+
+
+# -- names that are saved again
+
+
+def test_fewer_ranks_do_not_save_into_shards_of_more(tmp_path):
+    tag = save_tag(tmp_path, "global_step4")
+    save_tag(tmp_path, "global_step8")
+    (save_tag(tmp_path, "global_step12") / "zero_pp_rank_0_mp_rank_00_model_states.pt").unlink()
+    save_tag(tmp_path, "global_step16", ranks=2)
+    save_tag(tmp_path, "global_step2")
+    start = start_from(one_tag(tag), ZERO3, 2)
+    moved = dict(set_aside(tmp_path, start, 2))
+    assert moved == {
+        "global_step8": "global_step8_of_4_ranks",
+        "global_step12": "global_step12_of_4_ranks",
+    }
+    assert one_tag(tmp_path / "global_step8_of_4_ranks").complete
+    assert set_aside(tmp_path, start, 2) == []
+    assert set_aside(tmp_path, start, 1) == [("global_step16", "global_step16_of_2_ranks")]
+
+
+def test_as_many_ranks_save_over_what_was_there(tmp_path):
+    tag = save_tag(tmp_path, "global_step4")
+    save_tag(tmp_path, "global_step8")
+    assert set_aside(tmp_path, start_from(one_tag(tag), ZERO3, 4), 4) == []
+
+
+def test_a_tag_without_a_step_is_saved_again(tmp_path):
+    tag = save_tag(tmp_path, "best")
+    write_zip(tag / "more.pt")
+    start = start_from(one_tag(tag), ZERO3, 2)
+    assert set_aside(tmp_path, start, 2) == [("best", "best_of_4_ranks")]
