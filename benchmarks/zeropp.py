@@ -42,6 +42,7 @@ class Results:
 
     gpu: str
     file: Path | None
+    versions: dict[str, str]
     samples: dict[str, list[bench.Figures]] = field(default_factory=dict)
     raw: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     load: float = field(default_factory=lambda: os.getloadavg()[0])
@@ -61,7 +62,7 @@ class Results:
             f"two simulated hosts of two {self.gpu}, Llama of 1.0 G weights, micro-batch 2 x {TOKENS}; "
             "link: measured each way while both are full; sent: over the link in a step, both directions",
             self.samples,
-            versions=bench.versions("torch", "deepspeed", "transformers"),
+            versions=self.versions,
             load_before=self.load,
             layout="rows",
             raw=self.raw,
@@ -169,11 +170,20 @@ def main() -> None:
     parser.add_argument(
         "--rehearse", action="store_true", help="try the command on CPUs with a tiny model: no real figures"
     )
+    parser.add_argument(
+        "--again",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: predict anew beside what FILE has measured",
+    )
     args = parser.parse_args()
+    if args.again:
+        return _again(args.again)
     bench.need("ip", "tc", "unshare")
     shaped_link.enter_namespace("benchmarks.zeropp")
     began = time.monotonic()
-    results = Results("H200" if args.rehearse else _gpu(), args.json)
+    versions = bench.versions("torch", "deepspeed", "transformers")
+    results = Results("H200" if args.rehearse else _gpu(), args.json, versions)
     chosen = cases("tiny" if args.rehearse else "1b", _REHEARSAL if args.rehearse else {})
     with tempfile.TemporaryDirectory(prefix="orchestrate-bench-") as name:
         ground = Ground(Path(name), ease=100 if args.rehearse else 1)
@@ -183,6 +193,23 @@ def main() -> None:
                 continue
             _train(results, what, lambda: start(ground, case), called, case)  # noqa: B023 - called at once
     bench.finish(results.report(), args.json)
+    return None
+
+
+def _again(file: Path) -> None:
+    """Write the predictions of this version beside measured figures; machine and date stay theirs."""
+    document = json.loads(file.read_text())
+    gpu = document["setting"].partition(" of two ")[2].partition(",")[0]
+    results = Results(gpu, file, document["versions"])
+    known = {called: case for _, called, case in cases("1b", {}).values()}
+    for name, trainings in document["raw"].items():
+        for raw in trainings:
+            phases = [Phase(**phase) for phase in raw["phases"]]
+            results.add(name, known[name], Training(**raw | {"phases": phases}))
+    report = results.report()
+    report.print()
+    kept = {key: document[key] for key in ("date", "machine")}
+    file.write_text(json.dumps(report.to_json() | kept, indent=1) + "\n")
 
 
 def _train(results: Results, what: str, start: Callable[[], Training], called: str, case: Case) -> None:

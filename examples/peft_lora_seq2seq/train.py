@@ -94,8 +94,9 @@ def build_model(args: argparse.Namespace, accelerator: Accelerator, config: Any)
     model = load_model(args.model, config, torch.bfloat16 if bf16 else torch.float32)
     model.config.use_cache = not args.recompute
     if args.recompute:
+        # The reentrant way finds nothing to do in backward where a layer's input needs no gradient: here that
+        # input comes from frozen embeddings.
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()  # frozen embeddings would leave backward nothing to begin with
     targets = args.target_modules
     lora = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if config.is_encoder_decoder else TaskType.CAUSAL_LM,

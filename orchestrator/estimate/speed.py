@@ -1,17 +1,23 @@
 """How long an optimizer step takes: a first-order model, to rank settings and for orders of magnitude.
 
-A step takes as long as the slowest of what goes on side by side - arithmetic, the network, the links inside a
-host - plus what waits for the gradients: the optimizer and what it copies. Latency, the quantization kernels
-and the jitter of many hosts are left out, so small models on fast networks take longer than this says.
+Arithmetic and the network go on side by side, but not wholly: a micro-step begins with a gather and ends
+with a reduction that nothing hides. The root of the sum of their squares, which is within an eighth of the
+larger one where that is twice the other, came nearer to every run below than the larger one alone. What
+waits for the gradients comes on top: the optimizer and what it copies. Arithmetic takes at least the time
+in which DeepSpeed's hooks run. Latency, the quantization kernels and the jitter of many hosts are left out,
+so small models and fast networks take longer than this says.
 
-How good it is: a 1.3B model on two "hosts" of two GPUs with a link shaped to 10 Gbit/s took 6.49 s (hpZ),
-2.19 s (all of ZeRO++) and with four micro-steps 16.5 and 4.2 s; this says 6.2, 2.1, 15.6 and 3.6. ZeRO-3 took
-7.3 s, this says 8.2. GPT-2 18B on 64 V100 (DeepSpeed's ZeRO++ tutorial) took 9.96 s and with ZeRO++ 3.68 s;
-with the 89 Gbit/s per host that the first figure implies, this says 9.5 and 2.3.
+How good it is: a 1.0B model on two "hosts" of two GPUs with a link of 10 Gbit/s each way took 3.61 s
+(ZeRO-3), 2.49 (hpZ), 2.43 (qwZ), 2.58 (qgZ) and 0.90 s (all three); this says 3.67, 2.48, 2.46, 2.65 and
+0.85. With four micro-steps ZeRO-3, hpZ and all three took 14.4, 6.6 and 1.96 s; this says 14.7, 6.2 and
+1.65. At 25 Gbit/s all three took 0.53 s; this says 0.39 (`benchmarks/zeropp.py`). GPT-2 18B on 64 V100
+(DeepSpeed's ZeRO++ tutorial) took 9.96 s and with ZeRO++ 3.68 s; with the 89 Gbit/s per host that the first
+figure implies, this says 9.6 and 2.6.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +34,19 @@ fp32, and writes a 16-bit weight."""
 _HOST_BANDWIDTH = 100e9
 """Bytes/s of host memory that CPU Adam reaches, half of what eight channels of DDR4 give: an assumption."""
 
+_HOOKS = 0.010
+"""Seconds that DeepSpeed 0.19.8 takes for a transformer block of a micro-step at stage 3, however small it is;
+it gathers and lets go in Python, module by module. Four H200 took 0.24 s for 24 blocks over NVLink, ten times
+what the arithmetic is (`benchmarks/gpu_memory.py`)."""
+
 
 @dataclass(frozen=True)
 class StepTime:
     """Seconds of one optimizer step, by what takes them.
 
     Attributes:
-        compute: arithmetic of all micro-steps; None when the model's or the GPU's figures are not known.
+        compute: arithmetic of all micro-steps, or DeepSpeed's hooks where they take longer; None when the
+            model's or the GPU's figures are not known.
         network: between hosts; 0 for one host, None when the link is not known.
         gpu_link: between the GPUs of a host; 0 when that link is not known.
         offload: weights and gradients on their way from and to host memory or NVMe, and CPU Adam.
@@ -75,7 +87,7 @@ def step_time(shape: ModelShape, settings: Settings, world: World, hardware: Har
     total, bound = None, ""
     if compute is not None and network is not None:
         after = _over(waits, hardware.link) or 0.0
-        total = max(compute, network - after, gpu_link, fetched) + after + update
+        total = max(math.hypot(compute, network - after), gpu_link, fetched) + after + update
         parts = {"compute": compute, "network": network, "gpu_link": gpu_link, "offload": fetched + update}
         bound = max(parts, key=lambda name: parts[name])
     missing = tuple(_missing(shape, settings, hardware, sent.ring.total, sent.inside.total))
@@ -100,7 +112,11 @@ def flops(shape: ModelShape, settings: Settings) -> int | None:
 
 def _compute(shape: ModelShape, settings: Settings, hardware: Hardware) -> float | None:
     work, peak = flops(shape, settings), hardware.peak(settings.precision)
-    return None if work is None or peak is None else work / (peak * hardware.efficiency)
+    if work is None or peak is None:
+        return None
+    hooked = settings.stage == 3 and hardware.device == "cuda"
+    hooks = _HOOKS * (shape.layers or 0) * settings.accumulation if hooked else 0.0
+    return max(work / (peak * hardware.efficiency), hooks)
 
 
 def _over(size: float, bandwidth: float | None) -> float | None:

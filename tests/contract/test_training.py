@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/zeropp_lm/job.yaml"
 LAUNCHERS = {"local": "accelerate", "pdsh": "deepspeed", "ssh": "torchrun", "slurm": "torchrun"}
 STEP = re.compile(r"^step (\d+)/12 loss ([\d.]+) ", re.MULTILINE)
-LOSS = re.compile(r"^step (\d+)/6 loss ([\d.]+) tokens/s \d+ step_time [\d.]+s TFLOP/s [\d.e-]+$", re.MULTILINE)
+LOSS = re.compile(
+    r"^step (\d+)/6 loss ([\d.]+) tokens/s \d+ step_time [\d.]+s TFLOP/s [\d.e-]+$", re.MULTILINE
+)
 
 pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
 

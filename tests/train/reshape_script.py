@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
-
-warnings.filterwarnings("ignore")
 
 import deepspeed
 import torch

@@ -154,6 +154,11 @@ def test_the_job_for_gpus_runs_with_a_small_model(tmp_path, rows):
     assert len(re.findall(r"^batch \d/2 loss ", run.said, re.MULTILINE)) == 2  # 20 rows, 2 ranks x 4 rows
     assert len(predictions(run)) == 4
     assert {each["label"] for each in predictions(run)} <= {"odd", "even"}
+    torch = pytest.importorskip("safetensors.torch")
+    saved = torch.load_file(run.path / "output/adapters/adapter_model.safetensors")
+    ends = {name: weight.abs().max().item() for name, weight in saved.items() if "lora_B" in name}
+    assert len(ends) == 6  # query and value of three attentions
+    assert min(ends.values()) > 0  # they begin as zeros: recomputation let the gradient through everywhere
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLE.glob("job*.yaml")))

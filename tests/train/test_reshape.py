@@ -85,10 +85,9 @@ def test_each_rank_reads_no_more_than_it_needs_of_the_common_state(saved, reshap
     assert common < shard / 2 if stage == 3 else common < shard
 
 
+@pytest.mark.parametrize("saved", [3], indirect=True)
 def test_another_hpz_on_as_many_ranks_loads_the_tag_itself(saved):
     stage, folder, whole = saved
-    if stage != 3:
-        pytest.skip("hpZ is of stage 3")
     again = train(folder, 2, stage, "global_step5", hpz=2)
     later = {step: loss for step, loss in whole["losses"].items() if step > STEPS // 2}
     assert again["losses"] == pytest.approx(later, rel=1e-6)
