@@ -80,7 +80,7 @@ def make_resumption(
         JobFileError: the job does not fit its hosts, or its global batch cannot be kept.
         CheckpointError: there is nothing to go on from, or these ranks cannot load it.
     """
-    before = run.latest_plan()
+    before = _plan_of(run)
     asked = [*_own_settings(before, settings), *_nodes(nodes), *settings]
     job = _load(run, before, asked)
     batch = _batch(before, job, settings)
@@ -93,6 +93,15 @@ def make_resumption(
     start = start_from(found, plan.deepspeed, plan.world_size)
     plan = replace(plan, resume_tag=found.name)
     return Resumption(replace(prepared, plan=plan, files=render(plan)), before, start, batch)
+
+
+def _plan_of(run: RunDir) -> LaunchPlan:
+    try:
+        return run.latest_plan()
+    except (OSError, ValueError) as error:
+        fix = "submit its job file, with train.checkpoint_dir as it was and train.resume: always"
+        what = f"its plan cannot be read: {error}"
+        raise CheckpointError(Problem(what, "RUN", run.run_id, fix)) from None
 
 
 def _own_settings(before: LaunchPlan, settings: Sequence[str]) -> list[str]:

@@ -25,8 +25,8 @@ HELD_OUT = 0.1  # share of a text without an evaluation part of its own, at its 
 
 
 def refuse(what: str, value: object, fix: str) -> NoReturn:
-    """End this rank with exit code 1: what is wrong, with which value, and what to do about it."""
-    sys.exit(f"error: {what}: {value}\n  fix: {fix}")
+    """End this rank with exit code 1 and one line, which the run's verdict quotes: what, value, way out."""
+    sys.exit(f"error: {what}: {value}; fix: {fix}")
 
 
 def vocabulary(tokenizer: str) -> tuple[int, Callable[[str], list[int]]]:

@@ -24,14 +24,16 @@ SHAPES = {
 
 
 def build_model(args: argparse.Namespace, tokens: int) -> torch.nn.Module:
-    """Return the model; at stage 3 transformers makes it under `deepspeed.zero.Init`, as Accelerate said."""
+    """Return the model; at stage 3 transformers makes it under `deepspeed.zero.Init`, as Accelerate said.
+
+    Args:
+        args: `model`, `shape` and `seq_len` of the command line.
+        tokens: how many there are, which a model with weights has to know.
+    """
     from transformers import AutoModelForCausalLM, GPT2Config  # noqa: PLC0415 - slow, and --help can do without
 
     if args.model:
-        try:
-            return AutoModelForCausalLM.from_pretrained(args.model)
-        except (OSError, ValueError) as error:
-            refuse(f"no model ({error})", args.model, "give a folder or a name on the hub, or --shape")
+        return _pretrained(args.model, tokens, args.seq_len)
     layers, hidden, heads = SHAPES[args.shape]
     config = GPT2Config(
         vocab_size=tokens,
@@ -47,6 +49,25 @@ def build_model(args: argparse.Namespace, tokens: int) -> torch.nn.Module:
         eos_token_id=None,
     )
     return AutoModelForCausalLM.from_config(config)
+
+
+def _pretrained(name: str, tokens: int, length: int) -> torch.nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 - as above
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        refuse(f"no model ({error})", name, "give a folder or a name on the hub, or --shape in its place")
+    if tokens > config.vocab_size:
+        refuse(
+            f"the tokenizer has {tokens} tokens, the model",
+            config.vocab_size,
+            "use the model's own tokenizer",
+        )
+    if length > (most := getattr(config, "max_position_embeddings", length)):
+        refuse(f"a block of {length} tokens is too long for the model, which has", most, "lower --seq_len")
+    return model
 
 
 def by_config(accelerator: Accelerator, model: torch.nn.Module, args: argparse.Namespace) -> tuple[Any, Any]:

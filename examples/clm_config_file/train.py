@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"  # beside `best_model`, which must not be taken for one to resume from
 
 
+def positive(text: str) -> int:
+    """Return a whole number above 0, which argparse asks for."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line; `--help` shows the defaults."""
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -50,14 +58,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", default=REFERENCE, help="file, folder, or hub NAME[:CONFIGURATION]")
     parser.add_argument("--eval_data", help="file or folder; default: the last tenth of --data")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder seen by all hosts")
-    parser.add_argument("--seq_len", type=int, default=128, help="tokens in a block")
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps, resumed ones included")
+    parser.add_argument("--seq_len", type=positive, default=128, help="tokens in a block")
+    parser.add_argument("--steps", type=positive, default=60, help="optimizer steps, resumed ones included")
     parser.add_argument("--warmup_steps", type=int, default=10)
-    parser.add_argument("--eval_every", type=int, default=20, help="steps between evaluations, which save")
+    parser.add_argument(
+        "--eval_every", type=positive, default=20, help="steps between evaluations, which save"
+    )
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight_decay", type=float, default=0.01)
-    parser.add_argument("--batch_size", type=int, default=8, help="per rank, if the JSON has `auto`")
-    parser.add_argument("--accumulate", type=int, default=1, help="micro-batches, if the JSON has `auto`")
+    parser.add_argument("--batch_size", type=positive, default=8, help="per rank, if the JSON has `auto`")
+    parser.add_argument(
+        "--accumulate", type=positive, default=1, help="micro-batches, if the JSON has `auto`"
+    )
     parser.add_argument("--report_to", nargs="*", default=["jsonl"], help="jsonl, csv, tensorboard, wandb …")
     parser.add_argument("--resume", metavar="TAG", help="go on from this folder in checkpoints")
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")

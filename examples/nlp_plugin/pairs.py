@@ -33,8 +33,8 @@ class Pair(NamedTuple):
 
 
 def refuse(what: str, value: object, fix: str) -> NoReturn:
-    """End this rank with exit code 1: what is wrong, with which value, and what to do about it."""
-    sys.exit(f"error: {what}: {value}\n  fix: {fix}")
+    """End this rank with exit code 1 and one line, which the run's verdict quotes: what, value, way out."""
+    sys.exit(f"error: {what}: {value}; fix: {fix}")
 
 
 def read(source: str, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -36,6 +36,14 @@ PACKAGE = "package:"
 EVAL_BATCH = 32
 
 
+def positive(text: str) -> int:
+    """Return a whole number above 0, which argparse asks for."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line; `--help` shows the defaults."""
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -46,11 +54,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--data", default=DOCSTRINGS, help="JSONL or CSV file, or hub NAME:CONFIGURATION")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder seen by all hosts")
-    parser.add_argument("--steps", type=int, default=200, help="of the optimizer")
-    parser.add_argument("--eval_every", type=int, default=100, help="steps between evaluations")
-    parser.add_argument("--max_eval", type=int, help="evaluate on so many pairs at most")
-    parser.add_argument("--batch_size", type=int, default=16, help="per rank")
-    parser.add_argument("--max_length", type=int, default=64, help="tokens of a pair; longer ones are cut")
+    parser.add_argument("--steps", type=positive, default=200, help="of the optimizer")
+    parser.add_argument("--eval_every", type=positive, default=100, help="steps between evaluations")
+    parser.add_argument("--max_eval", type=positive, help="evaluate on so many pairs at most")
+    parser.add_argument("--batch_size", type=positive, default=16, help="per rank")
+    parser.add_argument(
+        "--max_length", type=positive, default=64, help="tokens of a pair; longer ones are cut"
+    )
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--warmup_steps", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1, help="of the new layer, the split and the order")

@@ -1,8 +1,8 @@
 """Checkpoints on disk: which there are, which of them a run can go on from, and which may go.
 
 Nothing here imports torch and no pickle is ever loaded: the supervisor asks between two attempts, about
-folders of thousands of shards, and a checkpoint is somebody else's data. Only the program in `gather/` loads
-one, in a process of its own, when a user asks for the weights.
+folders of thousands of shards, and a checkpoint is somebody else's data. Only the programs in `gather/` and
+`converter/` load one, each in a process of its own: for the weights, and for other ranks than saved it.
 """
 
 from orchestrator.checkpoints.find import Latest, Sighting, last_complete, latest, sightings, tags

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.runs import complete_run
 from orchestrator.errors import JobFileError, Problem
+from orchestrator.states import State
 
 if TYPE_CHECKING:
     from orchestrator.cli.submit import Options
@@ -39,12 +40,13 @@ def resume_command(
     from orchestrator import registry
     from orchestrator.cli.login import forward
     from orchestrator.cli.submit import Options
+    from orchestrator.resume import make_resumption
 
     if (code := forward(run, run_root)) is not None:
         return code
     found = registry.find(run, run_root)
     _see_that_it_has_ended(found)
-    return _resume(found, nodes, tag, overrides, Options(**flags))
+    return _resume(found, run_root, make_resumption(found, overrides, nodes, tag), Options(**flags))
 
 
 def _see_that_it_has_ended(run: RunDir) -> None:
@@ -57,15 +59,35 @@ def _see_that_it_has_ended(run: RunDir) -> None:
         raise JobFileError(Problem(f"the run is still {state}", "RUN", run.run_id, fix))
 
 
-def _resume(
-    run: RunDir, nodes: int | None, tag: str | None, overrides: tuple[str, ...], options: Options
-) -> int:
+def _see_that_nobody_saves_there(folder: str | None, run_root: Path) -> None:
+    """Refuse a second run in that folder, such as the one that an earlier `resume` has begun."""
+    from orchestrator import registry
+    from orchestrator.monitor.status import current_status
+
+    for other in registry.all_runs(run_root):
+        state = other.status()["state"]
+        if state.is_final or state is State.CREATED or _folder_of(other) != folder:
+            continue
+        if current_status(other)["state"].is_final:
+            continue
+        fix = f"wait until it ends, or end it: orchestrate cancel {other.run_id}"
+        what = f"another run saves its checkpoints there: {other.run_id}"
+        raise JobFileError(Problem(what, "train.checkpoint_dir", folder, fix))
+
+
+def _folder_of(run: RunDir) -> str | None:
+    try:
+        return run.plan().checkpoint_dir
+    except (OSError, ValueError):  # of another version of this program
+        return None
+
+
+def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Options) -> int:
     from orchestrator import submit
     from orchestrator.cli.submit import print_not_started, print_started
-    from orchestrator.resume import make_resumption
 
-    resumption = make_resumption(run, overrides, nodes, tag)
     prepared = resumption.prepared
+    _see_that_nobody_saves_there(prepared.plan.checkpoint_dir, run_root)
     for warning in (*prepared.warnings, *resumption.warnings):
         click.echo(click.style("warning: ", fg="yellow") + warning, err=True)
     if not options.as_json:

@@ -35,9 +35,9 @@ _HOST_BANDWIDTH = 100e9
 """Bytes/s of host memory that CPU Adam reaches, half of what eight channels of DDR4 give: an assumption."""
 
 _HOOKS = 0.010
-"""Seconds that DeepSpeed 0.19.8 takes for a transformer block of a micro-step at stage 3, however small it is;
-it gathers and lets go in Python, module by module. Four H200 took 0.24 s for 24 blocks over NVLink, ten times
-what the arithmetic is (`benchmarks/gpu_memory.py`)."""
+"""Seconds that DeepSpeed 0.19.8 takes at stage 3 for a transformer block in a micro-step, small as it may be:
+weights are gathered and let go in Python, module by module. Four H200 took 0.24 s for 24 blocks over NVLink,
+ten times what the arithmetic is (`benchmarks/gpu_memory.py`)."""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.checkpoints import sightings
 from orchestrator.checkpoints.metric import metric_of
 from tests.samples import orchestrate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RANKS = 2
 SCRIPT = """
@@ -23,8 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 def train(stage, folder):
     torch.manual_seed(1)
-    shape = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=67)
-    model = LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True))
+    shape = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=67, tie_word_embeddings=True))
     model.model.norm.weight.requires_grad_(False)  # as the base model of an adapter
     zero = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": stage == 3}
     config = {

@@ -168,7 +168,7 @@ import json, sys
 from types import SimpleNamespace as Given
 import torch
 from corpus import blocks
-from parts import by_config
+from parts import build_model, by_config
 from tracking import trackers
 from train import join
 
@@ -180,6 +180,9 @@ def choose(*names):
     asked = Given(weight_decay=0.1, lr=0.5, steps=10, warmup_steps=3)
     made = by_config(Given(state=plugin, num_processes=2), torch.nn.LayerNorm(4), asked)
     return [type(one).__name__ for one in made]
+
+def build(name):
+    build_model(Given(model=name, seq_len=8), 256)
 
 for call in json.loads(sys.argv[1]):
     try:
@@ -222,6 +225,7 @@ CALLS = {  # what is called: what it returns, or the words that it ends with
     "choose('optimizer', 'scheduler')": ["DummyOptim", "DummyScheduler"],
     "choose('optimizer')": "takes no scheduler of ours beside DeepSpeed's optimizer",
     "trackers(['jsonl', 'nonesuch'], None)": "no such tracker on this host (--report_to): nonesuch",
+    "build('nowhere')": "no model (",
     "join(None)": "use launcher: accelerate",  # started without DeepSpeed
 }
 
@@ -231,7 +235,7 @@ def answers(files) -> dict[str, tuple[object, str]]:
     """What the script's parts return or end with, all in one process: torch takes seconds to start."""
     done = subprocess.run(
         [sys.executable, "-c", BESIDE, json.dumps(list(CALLS))],
-        env={**os.environ, "PYTHONPATH": str(EXAMPLE)},
+        env={**os.environ, "PYTHONPATH": str(EXAMPLE), "HF_HUB_OFFLINE": "1"},
         cwd=files,
         capture_output=True,
         text=True,

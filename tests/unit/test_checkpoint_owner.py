@@ -69,7 +69,7 @@ def test_an_earlier_runs_tag_that_is_written_over_stays_the_earlier_runs(tmp_pat
 
 
 def test_deep_folders_are_noted_too(tmp_path, folder):
-    trainer(folder / "project" / "saved")
+    trainer(folder / "project")
     run = begun(tmp_path, folder)
     assert "before the run" in foreign(run, folder, next(iter(sightings(folder))).path.name)
 

@@ -15,7 +15,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.states import State
 from orchestrator.supervisor.beginning import place_attempt, tag_to_resume
 from orchestrator.supervisor.scheduler import FixedHosts
-from tests.samples import click
+from tests.samples import click, supervisor_record
 from tests.shards import save_tag, save_universal
 
 JOB = {
@@ -170,6 +170,20 @@ def test_a_run_that_is_still_going_on_is_refused(ended):
     ended.verdict_file.unlink()
     ended.write_status(State.CREATED)
     assert f"orchestrate cancel {ended.run_id}" in refusal("resume", ended.run_id)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(ended):
+    new = resume(ended)
+    new.record_file.write_text(json.dumps(new.record() | {"supervisor": supervisor_record(os.getpid())}))
+    new.write_status(State.RUNNING)
+    assert f"another run saves its checkpoints there: {new.run_id}" in refusal("resume", ended.run_id)
+    submit_verdict(new)
+    resume(ended)
+
+
+def test_a_run_of_another_version_is_refused(ended):
+    ended.plan_file.write_text(json.dumps({"run_id": ended.run_id}))
+    assert "not a launch plan of this version" in refusal("resume", ended.run_id)
 
 
 def test_a_run_that_says_no_folder_or_has_saved_nothing_is_refused(here):
