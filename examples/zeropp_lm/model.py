@@ -66,7 +66,7 @@ def build(args: argparse.Namespace, vocabulary: int) -> LlamaForCausalLM:
     stage = deepspeed.DeepSpeedConfig(args.deepspeed_config).zero_optimization_stage
     with deepspeed.zero.Init(config_dict_or_path=args.deepspeed_config, enabled=stage == 3):
         model = LlamaForCausalLM(llama)
-    draw(model, shape.layers, args.seed)
+    draw(model, args.seed)
     if args.recompute:  # a third more arithmetic for a fraction of the activations
         new = "activation_checkpointing_enable"  # transformers 5.23 warns of the older name
         enable = getattr(model, new if hasattr(model, new) else "gradient_checkpointing_enable")
@@ -75,24 +75,20 @@ def build(args: argparse.Namespace, vocabulary: int) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def draw(model: torch.nn.Module, layers: int, seed: int) -> None:
+def draw(model: torch.nn.Module, seed: int) -> None:
     """Give all matrices normal values, the same ones at every stage of ZeRO.
 
     transformers does so once the model is complete. By then `Init` has cut the weights up, and what there is
     to write to is empty: they would keep the other values that torch.nn gives its layers. So each one is
     gathered, written, and cut up again.
-
-    The values are such that what goes through a matrix keeps its size, and that the sum of what all layers add
-    to it does too (GPT-2: Radford et al., Language Models are Unsupervised Multitask Learners, section 2.3).
     """
     torch.manual_seed(seed)
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
-            added = 2 * layers if name.endswith(("o_proj", "down_proj")) else 1
             weight = module.weight
             with deepspeed.zero.GatheredParameters(weight, modifier_rank=0):
                 values = torch.randn(weight.shape, device=weight.device)
-                weight.copy_(values * (weight.shape[1] * added) ** -0.5)
+                weight.copy_(values * weight.shape[1] ** -0.5)  # what goes through it keeps its size
 
 
 def parameters(model: torch.nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import asdict, dataclass
@@ -28,9 +29,9 @@ _MARGIN = 64 << 20  # bytes of disk for headers, the index and the files of the 
 _MODEL_FILES = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
     r"|preprocessor_config|processor_config)\.json|merges\.txt|vocab\.txt|(tokenizer|spiece|sentencepiece.*)\.model"
-    r"|chat_template\.(jinja|json)|.*\.py"
+    r"|chat_template\.(jinja|json)"
 )
-"""What `from_pretrained` reads beside the weights; a model with code of its own has that in *.py files."""
+"""What `from_pretrained` reads beside the weights, but for the code of a model that brings its own."""
 _PIECES = re.compile(r"layer_\d+_expert_\d+_.*|layer_\d+-model_\d+.*|.*mp_rank_(?!00)\d+_.*")
 
 
@@ -241,7 +242,17 @@ def _config(place: Place, tag: Tag, asked: Path | None) -> Path | None:
 def _copy_config(folder: Path | None, out: Path) -> str | None:
     if folder is None:
         return None
+    code = _code_of(folder / "config.json")
     for name in listing(folder).files:
-        if _MODEL_FILES.fullmatch(name):
+        if _MODEL_FILES.fullmatch(name) or name in code:
             shutil.copyfile(folder / name, out / name)
     return str(folder)
+
+
+def _code_of(config: Path) -> set[str]:
+    """Return the names of the files with a model's own code: `auto_map` says `modeling_x.ModelClass`."""
+    try:
+        classes = json.loads(config.read_text(encoding="utf-8")).get("auto_map", {}).values()
+    except (OSError, ValueError, AttributeError):
+        return set()
+    return {f"{name.rpartition('--')[2].partition('.')[0]}.py" for name in classes if isinstance(name, str)}

@@ -78,14 +78,27 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def _place(run: str, run_root: Path) -> Place | int:
-    """Return where the checkpoints are; the exit code for a run elsewhere, where the command has run now."""
-    from orchestrator.checkpoints.place import find_place
-    from orchestrator.cli.login import forward
+def _place(run: str, run_root: Path, out: Path | None = None) -> Place | int:
+    """Return where the checkpoints are; the exit code for a run elsewhere, where the command has run now.
 
-    if not Path(run).expanduser().is_dir() and (code := forward(run, run_root)) is not None:
-        return code
-    return find_place(run, run_root)
+    Args:
+        run: what the user named.
+        run_root: a folder of runs to look in as well.
+        out: a folder to write, which is one of that machine then.
+    """
+    from orchestrator.checkpoints.place import find_place
+
+    if Path(run).expanduser().is_dir():
+        return find_place(run, run_root)
+    from orchestrator.cli.login import forward
+    from orchestrator.errors import CheckpointError, Problem
+    from orchestrator.login import records
+
+    if out is not None and not out.is_absolute() and records.find(run, run_root) is not None:
+        what, fix = "the run is on another machine, where OUT will be", "give an absolute path there"
+        raise CheckpointError(Problem(what, "OUT", str(out), fix))
+    code = forward(run, run_root)
+    return find_place(run, run_root) if code is None else code
 
 
 @checkpoint_group.command("consolidate")
@@ -123,7 +136,7 @@ def consolidate_command(
     from_pretrained loads it where there is a config.json. No GPU is needed. DeepSpeed's files are loaded as
     pickles, which can run any code: name only what your own runs have saved.
     """
-    place = _place(run, run_root)
+    place = _place(run, run_root, out)
     if isinstance(place, int):
         return place
     from dataclasses import asdict

@@ -88,15 +88,24 @@ def forward(run: str, run_root: Path) -> int | None:
 
 def _words(context: click.Context, run_dir: str) -> Iterator[str]:
     """Yield the command line again, with the run's directory there for its name here."""
-    yield str(context.info_name)
+    yield from reversed(list(_names(context)))
     yield run_dir
     for param in context.command.params:
         value = context.params.get(str(param.name))
+        if isinstance(param, click.Argument) and param.name != "run":
+            yield str(value)
         if not isinstance(param, click.Option) or param.name == "run_root" or value in (None, False, ()):
             continue
         for each in value if isinstance(value, tuple) else [value]:
             name = max(param.opts, key=len)
             yield name if param.is_flag else f"{name}={each}"
+
+
+def _names(context: click.Context) -> Iterator[str]:
+    """Yield the command's name, then that of the group it is in."""
+    while context.parent is not None:
+        yield str(context.info_name)
+        context = context.parent
 
 
 def _run_there(run: RemoteRun, words: list[str]) -> int:

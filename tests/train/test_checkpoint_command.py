@@ -63,15 +63,20 @@ torch.distributed.destroy_process_group()
 COMPARE = """
 import sys, torch
 from transformers import AutoModelForCausalLM
-model, told = AutoModelForCausalLM.from_pretrained(sys.argv[1], output_loading_info=True, dtype=sys.argv[3])
-assert not told["missing_keys"] and not told["unexpected_keys"], told
-expected = torch.load(sys.argv[2])
-found = dict(model.named_parameters())
-assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
-for name, tensor in expected.items():
-    torch.testing.assert_close(found[name], tensor.to(found[name].dtype), rtol=0, atol=0)
-print(len(found))
+for out, expected, dtype in zip(*[iter(sys.argv[1:])] * 3):
+    model, told = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True, dtype=dtype)
+    assert not told["missing_keys"] and not told["unexpected_keys"], (out, told)
+    wanted, found = torch.load(expected), dict(model.named_parameters())
+    assert found.keys() == wanted.keys(), (out, found.keys() ^ wanted.keys())
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor.to(found[name].dtype), rtol=0, atol=0)
 """
+MODELS = {  # name: (folder, words, type of the numbers)
+    "pieces": ("stage3", ["--max-shard-size", "20kB"], "float32"),
+    "stage1": ("stage1", ["--dtype", "bf16"], "bfloat16"),
+    "stage0": ("stage0", [], "float32"),
+    "whole": ("stage3/whole", ["--config", "{stage3}"], "bfloat16"),
+}
 
 pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
 
@@ -95,48 +100,56 @@ def saved(tmp_path_factory) -> Path:
     return folder
 
 
-def same(out: Path, expected: Path, dtype: str = "float32") -> None:
-    """Load weights as a user does, and compare each with what the engine had: to the last bit."""
-    words = [sys.executable, "-c", COMPARE, str(out), str(expected), dtype]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture(scope="module")
+def models(saved) -> dict[str, dict]:
+    """Return what the command said of each model that it made."""
+    said = {}
+    for name, (folder, words, _) in MODELS.items():
+        more = [word.format(stage3=saved / "stage3") for word in words]
+        done = orchestrate(
+            "checkpoint", "consolidate", str(saved / folder), str(saved / "out" / name), *more, "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        said[name] = json.loads(done.stdout) | {"stderr": done.stderr}
+    return said
+
+
+def test_from_pretrained_loads_what_the_engine_had(saved, models):
+    """To the last bit, with tied weights and with a frozen parameter."""
+    words = []
+    for name, (folder, _, dtype) in MODELS.items():
+        words += [saved / "out" / name, saved / folder.split("/")[0] / "expected.pth", dtype]
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_shards_of_stage_3_become_a_model_in_several_files(saved, tmp_path):
-    out = tmp_path / "model"
-    words = ["--max-shard-size", "20kB", "--json"]
-    done = orchestrate("checkpoint", "consolidate", str(saved / "stage3"), str(out), *words)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert "parameters; needs" in done.stderr
-    assert "of memory" in done.stderr
-    assert (told["tag"], told["dtypes"]) == ("global_step3", ["float32"])
-    assert len(told["files"]) > 2
-    index = json.loads((out / "model.safetensors.index.json").read_text())
+def test_what_it_takes_is_said_first_and_what_was_made_last(saved, models):
+    told = models["pieces"]
+    assert "parameters; needs" in told["stderr"].splitlines()[0]
+    assert (told["tag"], told["dtypes"], told["tied"]) == (
+        "global_step3",
+        ["float32"],
+        {"lm_head.weight": "model.embed_tokens.weight"},
+    )
+    index = json.loads((saved / "out" / "pieces" / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"].values()) == set(told["files"])
+    assert len(told["files"]) > 2
+    counts = {name: model["parameters"] for name, model in models.items()}
     assert index["metadata"]["total_size"] == 4 * told["parameters"]
-    assert {path.name for path in out.iterdir()} > {"config.json", "model.safetensors.index.json"}
-    same(out, saved / "stage3" / "expected.pth")
+    assert len(set(counts.values())) == 1, counts
+    assert models["whole"]["dtypes"] == ["bfloat16"]
 
 
-@pytest.mark.parametrize(("stage", "dtype"), [(1, "bf16"), (0, None)])
-def test_lower_stages_too(saved, tmp_path, stage, dtype):
-    folder, out = saved / f"stage{stage}", tmp_path / "model"
-    words = ["--dtype", dtype] if dtype else []
-    done = orchestrate("checkpoint", "consolidate", str(folder), str(out), *words)
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in out.glob("*.safetensors")] == ["model.safetensors"]
-    same(out, folder / "expected.pth", "bfloat16" if dtype else "float32")
-
-
-def test_whole_16_bit_weights_are_taken_as_they_are(saved, tmp_path):
-    done = orchestrate(
-        "checkpoint", "consolidate", str(saved / "stage3" / "whole"), str(tmp_path / "model"),
-        "--config", str(saved / "stage3"), "--json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["dtypes"] == ["bfloat16"]
-    same(tmp_path / "model", saved / "stage3" / "expected.pth", "bfloat16")
+def test_nothing_but_whole_folders_is_left(saved, models):
+    assert {path.name for path in (saved / "out").iterdir()} == set(MODELS)
+    for name in MODELS:
+        assert {path.suffix for path in (saved / "out" / name).iterdir()} == {".safetensors", ".json"}
 
 
 def test_a_broken_tag_is_not_consolidated(saved, tmp_path):

@@ -159,8 +159,9 @@ def test_metrics_that_come_long_after_the_save_change_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("state", "value"),
     [
-        ({"loss": 2.5}, 2.5), ({"loss": 3}, 3.0), ({"loss": "low"}, None), ({}, None), ({"loss": [1.0]}, None),
-        ({"loss": 2.5, "more": {"loss": 1.0}}, 2.5), ({"loss": float("nan")}, None), ({"loss_a": 1.0}, None),
+        ({"loss": 2.5}, 2.5), ({"loss": 3}, 3.0), ({"loss": "low"}, None), ({}, None),
+        ({"loss": [1.0]}, None), ({"loss": 2.5, "more": {"loss": 1.0}}, 2.5), ({"loss": float("nan")}, None),
+        ({"loss_a": 1.0}, None),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("stage", [1, 3])

@@ -39,6 +39,16 @@ def small(problems):
     return load
 
 
+def test_what_is_kept_has_to_be_said_in_full(small):
+    assert "keep_checkpoints needs train.checkpoint_dir" in small("train.keep_checkpoints.last=2")
+    saved = "train.checkpoint_dir={run_dir}/saved"
+    best = ("train.keep_checkpoints.last=2", "train.keep_checkpoints.best=1")
+    assert "best needs metric" in small(saved, *best)
+    assert "metric decides on nothing" in small(saved, best[0], "train.keep_checkpoints.metric=loss")
+    assert "expected 1 or more" in small(saved, "train.keep_checkpoints.last=0")
+    assert "last" in small(saved, "train.keep_checkpoints.metric=loss", "train.keep_checkpoints.best=1")
+
+
 WRONG = """\
 name: x
 hostfile: hosts

@@ -72,13 +72,16 @@ def _of_shards(folder: Path, tag: str, width: int) -> Source:
 
     path = folder / tag
     state = _load(_first(path))
-    trained = [shape for group in state.get("param_shapes") or [] for shape in group.values()]
-    frozen = list((state.get("frozen_param_shapes") or {}).values())
-    numbers, still = sum(map(_count, trained)), sum(map(_count, frozen))
-    if not numbers:
+    trained = {name: shape for group in state.get("param_shapes") or [] for name, shape in group.items()}
+    if not trained:
         raise UnfitError("it says nothing of the shapes of its parameters, so DeepSpeed cannot join them")
-    buffers = sum(_bytes(state["module"][name]) for name in state.get("buffer_names") or [])
-    largest = max(map(_count, trained))
+    frozen = dict(state.get("frozen_param_shapes") or {})
+    buffers = {name: state["module"][name] for name in state.get("buffer_names") or []}
+    told = {**trained, **frozen, **buffers, **(state.get("shared_params") or {})}
+    left = _left_out(told, state["module"])
+    numbers = sum(map(_count, trained.values()))
+    still = sum(map(_count, frozen.values())) + sum(tensor.numel() for tensor in left.values())
+    largest = max(map(_count, trained.values()))
     states = [file.stat().st_size for file in path.glob("*model_states.pt")]
     if (path / _RANK0[1]).is_file():
         memory = 8 * largest + 8 * still + max(states)
@@ -88,12 +91,33 @@ def _of_shards(folder: Path, tag: str, width: int) -> Source:
     def read() -> dict[str, Any]:
         join: Any = zero_to_fp32.get_fp32_state_dict_from_zero_checkpoint
         try:
-            return dict(join(str(folder), tag, lazy_mode=True))
+            found = dict(join(str(folder), tag, lazy_mode=True))
         except TypeError:  # before DeepSpeed 0.16
-            return dict(join(str(folder), tag))
+            found = dict(join(str(folder), tag))
+        return {**found, **left}
 
-    size = width * (numbers + still) + buffers
+    size = width * (numbers + still) + sum(map(_bytes, buffers.values()))
     return Source(numbers + still, size, memory + _LIBRARIES, read)
+
+
+def _left_out(told: dict[str, Any], module: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors of the module that DeepSpeed joins nothing to.
+
+    At stage 1 it (0.19.8) keeps no note of frozen parameters and joins none of them; here they are whole.
+
+    Raises:
+        UnfitError: one is not whole: its shards lie elsewhere.
+    """
+    known = {_identity(module[name]) for name in told if name in module}
+    left = {
+        name: tensor
+        for name, tensor in module.items()
+        if name not in told and hasattr(tensor, "dtype") and _identity(tensor) not in known
+    }
+    gone = sorted(name for name, tensor in left.items() if not tensor.numel())
+    if gone:
+        raise UnfitError(f"DeepSpeed joins {len(gone)} of its parameters to nothing, such as {gone[0]}")
+    return left
 
 
 def _of_module(path: Path, width: int | None) -> Source:
