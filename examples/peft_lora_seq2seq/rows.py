@@ -138,7 +138,13 @@ def hub_rows(source: str, columns: tuple[str, str]) -> list[list[Row]]:
             f"--data {source}: no such file, and the hub's data sets need `pip install datasets`"
         ) from None
     name, _, configuration = source.partition(":")
-    found = load_dataset(name, configuration or None)
+    try:
+        found = load_dataset(name, configuration or None)
+    except (OSError, ValueError) as error:  # not there, no network; no such configuration
+        first = str(error).strip().splitlines()[0]
+        raise DataError(f"--data {source}: no such file, and not to be had from the hub: {first}") from None
+    if "train" not in found:
+        raise DataError(f"--data {source}: no split `train`, only {', '.join(found)}")
     names = ["train", *(split for split in NAMED if split in found)][:2]
     return [_split_rows(found[split], columns, f"{source}, {split}") for split in names]
 

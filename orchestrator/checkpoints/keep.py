@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.checkpoints.find import Sighting
     from orchestrator.plan import KeepPlan
 
+_NUMBER = re.compile(r"\d+")
 NEWEST = "the newest complete one"
 
 
@@ -62,9 +64,10 @@ def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, l
         A choice for each, in the same order. Only complete ones count as kept. What is older than the last
         that counts goes, whether it is complete or not: an incomplete one is what a killed save left. Nothing
         goes that was written after the newest complete one, however it is named: it may be a save under way.
+        Nor does anything whose name differs in more than numbers: `best`, or a copy that somebody made.
     """
-    foreign = {one.path: look.foreign(one) for one in found}
-    mine = [one for one in found if not foreign[one.path]]
+    foreign = {one.path: look.foreign(one) or _fixed(one) for one in found}
+    mine = _series([one for one in found if not foreign[one.path]], look, foreign)
     last = _last(mine, keep.last, look)
     best = _best(mine, keep, look)
 
@@ -79,6 +82,21 @@ def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, l
         return Choice(one, goes=not why, why=why)
 
     return [choice(one) for one in found]
+
+
+def _fixed(one: Sighting) -> str:
+    return "" if _NUMBER.search(one.path.name) else "its name has no number"
+
+
+def _series(mine: list[Sighting], look: Look, foreign: dict[Path, str]) -> list[Sighting]:
+    """Return those that are named as the newest complete one is; say of the others that they are not."""
+    newest = next((one for one in reversed(mine) if look.complete(one)), None)
+    if newest is None:
+        return mine
+    shape = _NUMBER.sub("#", newest.path.name)
+    others = [one for one in mine if _NUMBER.sub("#", one.path.name) != shape]
+    foreign.update({one.path: f"it is not named as {newest.path.name} is" for one in others})
+    return [one for one in mine if one not in others]
 
 
 def _last(mine: list[Sighting], number: int, look: Look) -> list[Sighting]:

@@ -47,7 +47,8 @@ class Owner:
     Attributes:
         folder: where it saves, links resolved.
         before: folders below it that were there when the run began, relative; None when nobody noted them.
-        ended: when it ended, epoch seconds; infinity while it runs.
+        started: when it began, epoch seconds.
+        ended: when it ended; infinity while it runs.
         worlds: the numbers of ranks of its attempts.
         user: the user id it runs as.
         rivals: other runs.
@@ -55,6 +56,7 @@ class Owner:
 
     folder: Path
     before: frozenset[str] | None
+    started: float
     ended: float
     worlds: frozenset[int]
     user: int
@@ -62,29 +64,41 @@ class Owner:
 
     def foreign(self, seen: Sighting) -> str:
         """Return why a checkpoint is not this run's; empty for one that is."""
-        if seen.kind not in _SAVED:
-            return f"{seen.kind}: not what a script saves to go on from"
-        if link := _through_link(self.folder, seen.path):
-            return link
-        if self.before is None:
-            return "nobody noted what was there before the run"
-        if str(seen.path.relative_to(self.folder)) in self.before:
-            return "it was there before the run"
-        if seen.modified > self.ended:
-            return "it was written after the run"
-        return self._by_others(seen)
+        return next(self._doubts(seen), "")
 
-    def _by_others(self, seen: Sighting) -> str:
+    def _doubts(self, seen: Sighting) -> Iterator[str]:
+        """Yield doubts; those that cost a look into a file come last."""
+        if seen.kind not in _SAVED:
+            yield f"{seen.kind}: not what a script saves to go on from"
+        if link := _through_link(self.folder, seen.path):
+            yield link
+        if self.before is None:
+            yield "nobody noted what was there before the run"
+        elif str(seen.path.relative_to(self.folder)) in self.before:
+            yield "it was there before the run"
+        yield from self._by_time(seen)
+        below = seen.path.parent != self.folder and seen.kind is Kind.DEEPSPEED
+        if below and not (seen.path.parent / "latest").is_file():
+            yield "no `latest` lies beside it, as where DeepSpeed saves"  # somebody copied it there
+        yield from self._by_others(seen)
+
+    def _by_time(self, seen: Sighting) -> Iterator[str]:
+        if seen.modified > self.ended:
+            yield "it was written after the run"
+        if seen.modified < self.started - _CLOCKS:
+            yield "it was written before the run"  # and has got its name since
         oldest = min(place.oldest() for place in (seen.listing, *seen.parts))
         for rival in self.rivals:
             if oldest <= rival.ended + _CLOCKS and seen.modified >= rival.started - _CLOCKS:
-                return f"the run {rival.run_id} saved in this folder at the same time"
+                yield f"the run {rival.run_id} saved in this folder at the same time"
+
+    def _by_others(self, seen: Sighting) -> Iterator[str]:
         with suppress(OSError):
             if seen.path.stat().st_uid != self.user:
-                return "another user wrote it"
+                yield "another user wrote it"
         ranks = said_ranks(seen) or 1  # data-parallel; a model-parallel run has several times as many
-        ours = any(world % ranks == 0 for world in self.worlds)
-        return "" if ours else f"{ranks} data-parallel ranks saved it, which this run never had"
+        if not any(world % ranks == 0 for world in self.worlds):
+            yield f"{ranks} data-parallel ranks saved it, which this run never had"
 
 
 def of_deepspeed(folder: Path, seen: Sighting) -> str:
@@ -124,9 +138,11 @@ def owner_of(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Owner:
     """
     before = (read_json(run.path / _NOTE) or {}).get("before")
     verdict = run.verdict()
+    started = run.record().get("started")
     return Owner(
         folder=folder,
         before=None if before is None else frozenset(before),
+        started=math.inf if started is None else float(started),
         ended=math.inf if verdict is None else float(verdict.get("ended", 0.0)),
         worlds=frozenset(_worlds(run)),
         user=run.path.stat().st_uid,

@@ -1,7 +1,7 @@
 """A stand-in for a script that saves checkpoints: whole files of DeepSpeed's names, without torch.
 
-Rank 0 saves a tag at the start when told to, and one when SIGTERM comes. `--until N` sets how often the run
-has to be started before it ends by itself.
+Rank 0 saves a tag at the start when told to, `--tags N` at once, and one when SIGTERM comes. `--until N` sets
+how often the run has to be started before it ends by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--resume", default="")
 parser.add_argument("--at-start", action="store_true")
 parser.add_argument("--at-term", action="store_true")
+parser.add_argument("--tags", type=int, default=0)
 parser.add_argument("--until", type=int, default=1)
 parser.add_argument("--report", type=Path)
 args = parser.parse_args()
@@ -55,5 +56,7 @@ told = os.environ.get("ORCHESTRATE_RESUME_TAG", "")
 print(f"attempt {attempt} resume {args.resume or '-'} told {told or '-'}", flush=True)
 if args.at_start:
     save(f"global_step{attempt}")
+for step in range(1, args.tags + 1):
+    save(f"global_step{step}00")
 if attempt < args.until:
     time.sleep(300)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,15 +104,18 @@ def saved(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def models(saved) -> dict[str, dict]:
     """Return what the command said of each model that it made."""
-    said = {}
-    for name, (folder, words, _) in MODELS.items():
+
+    def make(name):
+        folder, words, _ = MODELS[name]
         more = [word.format(stage3=saved / "stage3") for word in words]
         done = orchestrate(
             "checkpoint", "consolidate", str(saved / folder), str(saved / "out" / name), *more, "--json"
         )
         assert done.returncode == 0, done.stderr
-        said[name] = json.loads(done.stdout) | {"stderr": done.stderr}
-    return said
+        return json.loads(done.stdout) | {"stderr": done.stderr}
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(MODELS, pool.map(make, MODELS), strict=True))
 
 
 def test_from_pretrained_loads_what_the_engine_had(saved, models):

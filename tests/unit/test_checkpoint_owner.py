@@ -89,6 +89,21 @@ def test_what_came_after_its_end_is_not_its_own(tmp_path, folder):
     assert foreign(run, folder, "global_step3") == "it was written after the run"
 
 
+def test_what_was_only_renamed_or_copied_with_its_times_is_not_its_own(tmp_path, folder):
+    run = begun(tmp_path, folder)
+    save(folder, "global_step2", ranks=4, at=NOW - 3600)
+    assert foreign(run, folder, "global_step2") == "it was written before the run"
+
+
+def test_copies_in_a_folder_of_their_own_are_not_its_own(tmp_path, folder):
+    """Another engine's folder has a `latest` of its own."""
+    run = begun(tmp_path, folder)
+    save(folder / "backup", "global_step2", ranks=4, at=NOW + 60, note=False)
+    save(folder / "critic", "global_step3", ranks=4, at=NOW + 60)
+    assert foreign(run, folder, "global_step2") == "no `latest` lies beside it, as where DeepSpeed saves"
+    assert foreign(run, folder, "global_step3") == ""
+
+
 @pytest.mark.parametrize("where", [".", "..", "inner"])
 def test_two_runs_at_once_leave_each_others_alone(tmp_path, folder, where):
     run = begun(tmp_path, folder)

@@ -231,6 +231,23 @@ def test_others_tags_stay_and_do_not_count(tmp_path):
     assert left == ["1", "3", "4"]
 
 
+def test_names_of_another_kind_are_somebodys_own_choice(tmp_path):
+    saved(tmp_path, 1, 2, 3)
+    for name in ("best", "global_step1_copy", "my_favourite"):
+        save(tmp_path, name, at=NOW + 30, note=False)
+    assert pruned(tmp_path, 1) == ["best", "1_copy", "3", "my_favourite"]
+    assert why(tmp_path, "best") == "its name has no number"
+    assert why(tmp_path, "global_step1_copy") == "it is not named as global_step3 is"
+
+
+def test_a_copy_made_last_stops_nothing_for_long(tmp_path):
+    saved(tmp_path, 1, 2)
+    save(tmp_path, "mine_7", at=NOW + 600, note=False)
+    assert pruned(tmp_path, 1) == ["1", "2", "mine_7"]
+    saved(tmp_path, 30)
+    assert pruned(tmp_path, 1) == ["30", "mine_7"]
+
+
 # -- links ----------------------------------------------------------------------------------------------
 
 

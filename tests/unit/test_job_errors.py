@@ -41,7 +41,7 @@ def small(problems):
 
 def test_what_is_kept_has_to_be_said_in_full(small):
     assert "keep_checkpoints needs train.checkpoint_dir" in small("train.keep_checkpoints.last=2")
-    saved = "train.checkpoint_dir={run_dir}/saved"
+    saved = "train.checkpoint_dir=saved"
     best = ("train.keep_checkpoints.last=2", "train.keep_checkpoints.best=1")
     assert "best needs metric" in small(saved, *best)
     assert "metric decides on nothing" in small(saved, best[0], "train.keep_checkpoints.metric=loss")
