@@ -89,6 +89,8 @@ class Owner:
             yield "it was written before the run"  # and has got its name since
         oldest = min(place.oldest() for place in (seen.listing, *seen.parts))
         for rival in self.rivals:
+            if rival.ended <= self.started:
+                continue  # what it wrote was there before
             if oldest <= rival.ended + _CLOCKS and seen.modified >= rival.started - _CLOCKS:
                 yield f"the run {rival.run_id} saved in this folder at the same time"
 

@@ -72,9 +72,11 @@ class Keeping(threading.Thread):
             if marks == self._seen:
                 return True
             settled = self.look()
-        except Exception:  # noqa: BLE001 - whatever a disk or a file does, the run must not suffer from it
-            traceback.print_exc()
-            return True
+        except Exception as error:  # noqa: BLE001 - whatever a disk does, the run must not suffer from it
+            if repr(error) not in self._told:
+                self._told.add(repr(error))
+                traceback.print_exc()
+            return False
         self._seen = marks if settled else self._seen
         return settled
 

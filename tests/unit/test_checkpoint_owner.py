@@ -132,6 +132,13 @@ def test_a_rival_whose_supervisor_is_gone_is_none_for_what_came_later(tmp_path, 
     assert foreign(run, folder, "global_step9") == ""
 
 
+def test_a_run_that_goes_on_where_another_ended_owns_what_it_saves_at_once(tmp_path, folder):
+    begun(tmp_path, folder, "before-1", started=NOW - 900, ended=NOW - 5)
+    run = begun(tmp_path, folder)
+    save(folder, "global_step2", ranks=4, at=NOW + 20)
+    assert foreign(run, folder, "global_step2") == ""
+
+
 def test_another_folders_runs_are_no_rivals(tmp_path, folder):
     run = begun(tmp_path, folder)
     begun(tmp_path, tmp_path / "elsewhere", "other-1")

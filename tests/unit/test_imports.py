@@ -52,6 +52,8 @@ def loaded(here, *words: str) -> set[str]:
         ["status"],
         ["logs"],
         ["completion", "bash"],
+        ["checkpoint", "--help"],
+        ["checkpoint", "list", "."],
     ],
     ids=" ".join,
 )

@@ -6,6 +6,7 @@ stdout: a line of JSON for each thing that is known: `needs`, `wrote`, `done` or
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -39,8 +40,12 @@ def main() -> int:
         tell(problem=str(error))
     except ImportError as error:
         tell(problem=f"{sys.executable} lacks a package: {error}", fix="name another Python with --python")
-    except (MemoryError, OSError) as error:
-        tell(problem=str(error) or "the memory of this machine is full")
+    except MemoryError:
+        tell(problem="the memory of this machine is full", fix="use a machine with more")
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "make room, or choose another disk; nothing of it is left" if full else ""
+        tell(problem="the disk became full while OUT was written" if full else str(error), fix=fix)
     else:
         return 0
     return 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_LIBRARIES = 700 << 20  # bytes that a process with torch and DeepSpeed takes before it reads anything
+_LIBRARIES = 450 << 20  # bytes that a process with torch and DeepSpeed takes before it reads anything
 _PREFIXES = ("module.", "_orig_mod.")  # of a wrapped (DDP) and of a compiled module
 _RANK0 = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")
 
