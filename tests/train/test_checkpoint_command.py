@@ -183,3 +183,33 @@ def test_metrics_of_client_state_decide_what_stays(saved, tmp_path):
         ("global_step1", True, False),
         ("global_step3", True, True),
     ]
+
+
+@pytest.mark.parametrize("dtype", [None, "bf16"])
+def test_files_are_what_the_library_reads(tmp_path, dtype):
+    import torch
+    from safetensors.torch import load_file
+
+    from orchestrator.checkpoints.gather.source import UnfitError
+    from orchestrator.checkpoints.gather.write import planned, write
+
+    tensors = {
+        "scalar": torch.tensor(1.5),
+        "none": torch.empty(0, 3),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+        "half": torch.ones(3, dtype=torch.float16),
+        "brain": torch.ones(5, dtype=torch.bfloat16),
+        "count": torch.tensor([2**40], dtype=torch.int64),
+        "mask": torch.tensor([True, False]),
+    }
+    (file,) = planned(tensors, dtype, 10**9)
+    write(file, tmp_path, dict(tensors))
+    read = load_file(tmp_path / "model.safetensors")
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        wanted = tensor.bfloat16() if dtype and tensor.is_floating_point() else tensor
+        assert read[name].dtype == wanted.dtype
+        assert torch.equal(read[name], wanted), name
+    with pytest.raises(UnfitError, match="complex64"):
+        planned({"c": torch.ones(2, dtype=torch.complex64)}, dtype, 10)
+    assert len(planned(tensors, dtype, 1)) == len(tensors)

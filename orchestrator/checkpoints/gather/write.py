@@ -13,6 +13,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .source import UnfitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -61,6 +63,9 @@ def planned(tensors: Mapping[str, Any], dtype: str | None, most: int) -> list[Fi
         tensors: by name.
         dtype: what floating-point numbers become (fp32, bf16, fp16); None leaves them.
         most: bytes of a file; a larger tensor gets a file of its own.
+
+    Raises:
+        UnfitError: a tensor has a type that the format does not know.
     """
     groups: list[dict[str, Entry]] = [{}]
     for name, tensor in tensors.items():
@@ -102,6 +107,8 @@ def _entry(tensor: Any, dtype: str | None) -> Entry:
     name = str(tensor.dtype).rpartition(".")[2]
     if dtype and name in ("float64", "float32", "float16", "bfloat16"):
         name = _ASKED[dtype]
+    if name not in _NAMES:
+        raise UnfitError(f"safetensors files cannot hold {name}")
     count = 1
     for length in tensor.shape:
         count *= int(length)
