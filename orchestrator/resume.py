@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import prepare
+from orchestrator.checkpoints.find import sightings
 from orchestrator.checkpoints.place import Place, choose
 from orchestrator.checkpoints.universal import Start, start_from
-from orchestrator.configs.batch import GLOBAL
+from orchestrator.configs.batch import GLOBAL, MICRO, STEPS
 from orchestrator.configs.keep_batch import kept_batch
 from orchestrator.errors import CheckpointError, JobFileError, Problem
 from orchestrator.job import load_job
@@ -20,12 +21,18 @@ from orchestrator.render import render
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from orchestrator.checkpoints.tag import Tag
     from orchestrator.job import LoadedJob
     from orchestrator.plan import LaunchPlan
     from orchestrator.prepare import Prepared
     from orchestrator.rundir import RunDir
 
-_BATCH = ("global_batch", "gradient_accumulation_steps", "config_file", "overrides")
+_BATCH = (
+    *("deepspeed", "deepspeed.global_batch", "deepspeed.gradient_accumulation_steps"),
+    *("deepspeed.config_file", "deepspeed.overrides"),
+    *(f"deepspeed.overrides.{key}" for key in (GLOBAL, MICRO, STEPS)),
+)
+"""What `--set` sets for a batch that is the user's own."""
 _CONFIG = "deepspeed.config_file"
 
 
@@ -90,9 +97,18 @@ def make_resumption(
     prepared = prepare.prepare(job, os.environ)
     plan = prepared.plan
     found = choose(_place(run, plan), tag, universal=plan.deepspeed is not None)
+    _see_that_its_name_tells(found, plan)
     start = start_from(found, plan.deepspeed, plan.world_size)
     plan = replace(plan, resume_tag=found.name)
     return Resumption(replace(prepared, plan=plan, files=render(plan)), before, start, batch)
+
+
+def _see_that_its_name_tells(tag: Tag, plan: LaunchPlan) -> None:
+    """Refuse a tag whose name is that of others in other folders: ranks are told the name."""
+    same = [one for one in sightings(Path(plan.checkpoint_dir or "")) if one.path.name == tag.name]
+    if len(same) > 1:
+        fix = f"name its own folder: --set train.checkpoint_dir={tag.path.parent}"
+        raise CheckpointError(Problem("several tags have that name", "--tag", tag.name, fix))
 
 
 def _plan_of(run: RunDir) -> LaunchPlan:
@@ -109,7 +125,7 @@ def _own_settings(before: LaunchPlan, settings: Sequence[str]) -> list[str]:
     own = ["train.resume=restart"] if before.resume == "never" else []
     if before.checkpoint_dir is not None:
         own.append(f"train.checkpoint_dir={json.dumps(before.checkpoint_dir)}")
-    elif not any(setting.startswith("train.checkpoint_dir=") for setting in settings):
+    elif not any(_key(setting) == "train.checkpoint_dir" for setting in settings):
         what = "the job file of this run does not say where its checkpoints are"
         fix = "name the folder: --set train.checkpoint_dir=FOLDER"
         raise CheckpointError(Problem(what, "train.checkpoint_dir", fix=fix))
@@ -122,7 +138,7 @@ def _nodes(nodes: int | None) -> list[str]:
 
 def _load(run: RunDir, before: LaunchPlan, settings: Sequence[str]) -> LoadedJob:
     """Load the job that was submitted, with the DeepSpeed file that was kept unless another is named."""
-    kept = run.ds_source.exists() and not any(setting.startswith(f"{_CONFIG}=") for setting in settings)
+    kept = run.ds_source.exists() and not any(_key(setting) == _CONFIG for setting in settings)
     more = [f"{_CONFIG}={json.dumps(str(run.ds_source))}"] if kept else []
     job = load_job(run.job_file, [*settings, *more], base_dir=Path(before.base_dir))
     if job.spec.matrix is not None:
@@ -134,8 +150,7 @@ def _load(run: RunDir, before: LaunchPlan, settings: Sequence[str]) -> LoadedJob
 def _batch(before: LaunchPlan, job: LoadedJob, settings: Sequence[str]) -> dict[str, int]:
     """Return the batch numbers to set; none where ranks are as many as before, or the user sets them."""
     spec = job.spec.deepspeed
-    told = [f"deepspeed.{name}" for name in _BATCH]
-    if spec is None or before.deepspeed is None or any(_key(one).startswith(tuple(told)) for one in settings):
+    if spec is None or before.deepspeed is None or any(_key(one) in _BATCH for one in settings):
         return {}
     world_size = prepare.pool_of(job.spec.cluster).world_size
     changed = any(_key(setting) == "deepspeed.micro_batch_per_gpu" for setting in settings)

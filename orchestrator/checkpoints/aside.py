@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints.find import sightings
-from orchestrator.checkpoints.tag import Kind, step_of
+from orchestrator.checkpoints.tag import Kind, aside, step_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.checkpoints.find import Sighting
     from orchestrator.checkpoints.universal import Start
 
-_ASIDE = re.compile(r"_of_\d+_ranks(_\d+)?$")
 _RANK = re.compile(r"zero_pp_rank_(\d+)_")
 
 
@@ -54,7 +53,7 @@ def _ranks_in(seen: Sighting) -> int:
 
 def _may_come_again(seen: Sighting, start: Start) -> bool:
     """Return whether a run that goes on there may save under this name: of a later step, or of no step."""
-    if seen.path.name == start.name or _ASIDE.search(seen.path.name):
+    if seen.path.name == start.name or aside(seen.path.name):
         return False
     if start.tag.step is None or step_of(seen.path.name) is None:
         return True

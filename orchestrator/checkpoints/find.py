@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints import folders
 from orchestrator.checkpoints.deepspeed import written
-from orchestrator.checkpoints.tag import Kind, Listing, Tag, in_making, listing, pruned, step_of
+from orchestrator.checkpoints.tag import Kind, Listing, Tag, aside, in_making, listing, pruned, step_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,13 +61,14 @@ def last_complete(folder: Path, world_size: int | None = None, *, universal: boo
     agree. A tag that is newer than `latest` needs both, or `world_size` for one of them. A tag of which some
     shards are older than `latest` and some newer is the mixture that a broken second save left.
 
-    Weights alone (an exported model) are taken only from a folder in which nothing else was ever saved.
+    Weights alone (an exported model) are taken only from a folder in which nothing else was ever saved. What
+    was set aside for a run that goes on from an earlier step (aside.py) is taken only by its name.
     """
     found = sightings(folder)
     only_weights = all(one.kind is Kind.WEIGHTS for one in found)
     for one in reversed(found):
         wanted = only_weights if one.kind is Kind.WEIGHTS else universal or one.kind is not Kind.UNIVERSAL
-        if wanted:
+        if wanted and not aside(one.path.name):
             tag = one.examine(world_size)
             if tag.complete:
                 return tag
@@ -149,6 +150,7 @@ class Sighting:
             size=self.size,
             modified=self.modified,
             kind=self.kind,
+            ranks=finding.ranks,
         )
 
 

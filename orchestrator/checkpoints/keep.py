@@ -64,12 +64,15 @@ def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, l
         A choice for each, in the same order. Only complete ones count as kept. What is older than the last
         that counts goes, whether it is complete or not: an incomplete one is what a killed save left. Nothing
         goes that was written after the newest complete one, however it is named: it may be a save under way.
-        Nor does anything whose name differs in more than numbers: `best`, or a copy that somebody made.
+        Nor does anything whose name differs in more than numbers: `best`, or a copy that somebody made. Nor
+        anything where the best are asked for and nobody tells the metric: a typing error in its name would
+        cost the best one.
     """
     foreign = {one.path: look.foreign(one) or _fixed(one) for one in found}
     mine = _series([one for one in found if not foreign[one.path]], look, foreign)
     last = _last(mine, keep.last, look)
     best = _best(mine, keep, look)
+    unknown = f"no complete checkpoint tells {keep.metric}" if keep.best and not best else ""
 
     def choice(one: Sighting) -> Choice:
         if why := foreign[one.path]:
@@ -78,7 +81,7 @@ def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, l
             return Choice(one, goes=False, why=f"among the best {keep.best} by {keep.metric}", counts=True)
         if one in last:
             return Choice(one, goes=False, why=f"among the last {keep.last}", counts=True)
-        why = _why_stays(one, found, newest, look) or _too_few(one, mine, last, keep.last)
+        why = _why_stays(one, found, newest, look) or _too_few(one, mine, last, keep.last) or unknown
         return Choice(one, goes=not why, why=why)
 
     return [choice(one) for one in found]

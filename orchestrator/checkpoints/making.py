@@ -27,6 +27,9 @@ def writing(out: Path) -> Iterator[Path]:
         OrchestratorError: nothing can be written there.
     """
     making = out.with_name(f".{out.name}.incomplete")
+    if out.is_symlink() or out.is_mount():  # neither can be replaced by a folder: not after hours of work
+        what = "it is a link" if out.is_symlink() else "it is a disk of its own"
+        raise CheckpointError(Problem(what, "OUT", str(out), "name a folder in it"))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(Problem("it is there already", "OUT", str(out), "name a folder that is not"))
     try:
@@ -59,9 +62,9 @@ def publish(making: Path, out: Path) -> None:
     Raises:
         OrchestratorError: something else has that name by now.
     """
-    (making / _LOCK).unlink()
     try:
         making.rename(out)  # over an empty folder too
+        (out / _LOCK).unlink()  # not before: who finds no lock begins with an empty folder
     except OSError as error:
         what = f"cannot be given its name: {error.strerror}"
         raise OrchestratorError(Problem(what, "OUT", str(out), "name a folder that is not there")) from None

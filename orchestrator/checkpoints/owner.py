@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ class Owner:
         worlds: the numbers of ranks of its attempts.
         user: the user id it runs as.
         rivals: other runs.
+        promised: names of tags that a run which waits, or has begun, is told to go on from; to its id.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Owner:
     worlds: frozenset[int]
     user: int
     rivals: tuple[Rival, ...]
+    promised: dict[str, str] = field(default_factory=dict)
 
     def foreign(self, seen: Sighting) -> str:
         """Return why a checkpoint is not this run's; empty for one that is."""
@@ -76,6 +78,8 @@ class Owner:
             yield "nobody noted what was there before the run"
         elif str(seen.path.relative_to(self.folder)) in self.before:
             yield "it was there before the run"
+        if other := self.promised.get(seen.path.name):
+            yield f"the run {other} is to go on from it"
         yield from self._by_time(seen)
         below = seen.path.parent != self.folder and seen.kind is Kind.DEEPSPEED
         if below and not (seen.path.parent / "latest").is_file():
@@ -130,6 +134,12 @@ def note_before(run: RunDir, folder: Path) -> None:
         write_json(note, {"folder": str(folder), "before": there})
 
 
+def noted_before(run: RunDir) -> frozenset[str] | None:
+    """Return the folders that were there when a run began, relative; None when nobody noted them."""
+    before = (read_json(run.path / _NOTE) or {}).get("before")
+    return None if before is None else frozenset(before)
+
+
 def owner_of(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Owner:
     """Return a run as the owner of its checkpoints.
 
@@ -138,17 +148,18 @@ def owner_of(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Owner:
         folder: where it saves, links resolved.
         runs: all runs that are known, this one among them or not.
     """
-    before = (read_json(run.path / _NOTE) or {}).get("before")
+    runs = list(runs)
     verdict = run.verdict()
     started = run.record().get("started")
     return Owner(
         folder=folder,
-        before=None if before is None else frozenset(before),
+        before=noted_before(run),
         started=math.inf if started is None else float(started),
         ended=math.inf if verdict is None else float(verdict.get("ended", 0.0)),
         worlds=frozenset(_worlds(run)),
         user=run.path.stat().st_uid,
         rivals=tuple(_rivals(run, folder, runs)),
+        promised=dict(_promised(run, folder, runs)),
     )
 
 
@@ -177,6 +188,14 @@ def _rivals(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Iterator[Rival
         if other.path == run.path or started is None or not _saves_in(other, folder):
             continue
         yield Rival(other.run_id, float(started), _end_of(other))
+
+
+def _promised(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Iterator[tuple[str, str]]:
+    for other in runs:
+        if other.path == run.path or other.verdict() is not None or not _saves_in(other, folder):
+            continue
+        if told := other.plan().resume_tag:
+            yield told, other.run_id
 
 
 def _saves_in(run: RunDir, folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -47,11 +48,14 @@ def find_place(word: str, run_root: Path | None = None) -> Place:
 
     Raises:
         RunNotFoundError: it is no folder, and no run has that id.
-        CheckpointError: the run says nothing of where its script saves, or that folder is not here.
+        CheckpointError: there is no such folder, or the run says nothing of where its script saves.
     """
     path = Path(word).expanduser()
     if path.is_dir() and not (path / "plan.json").is_file():
         return Place(path.resolve())
+    if os.sep in word and not path.is_dir():
+        what = "it is no folder" if path.exists() else "there is no such folder here"
+        raise CheckpointError(Problem(what, "FOLDER", word, "name a folder of checkpoints, or a run"))
     from orchestrator import registry  # noqa: PLC0415 - it needs the plan's classes
 
     return place_of(registry.find(word, run_root))

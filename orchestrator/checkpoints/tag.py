@@ -22,6 +22,7 @@ _TEMPORARY = re.compile(
 )
 _PRUNED = re.compile(r"\..+\.pruned\.[0-9a-f]{6}")
 _MAKING = re.compile(r"\..+\.making\.\w+")
+_ASIDE = re.compile(r".+_of_\d+_ranks(_\d+)?")
 METRICS = "metrics.json"
 """File that a script may add to a tag after the save: a JSON object of its metrics' values."""
 
@@ -53,6 +54,7 @@ class Tag:
         size: bytes of all its files.
         modified: when its newest file was written, epoch seconds.
         kind: who wrote it.
+        ranks: all that saved it, model-parallel ones too; None when nothing tells.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Tag:
     size: int
     modified: float
     kind: Kind
+    ranks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,11 @@ def pruned(name: str) -> bool:
 def in_making(name: str) -> bool:
     """Return whether a name is one of a folder in which a universal checkpoint is being made."""
     return _MAKING.fullmatch(name) is not None
+
+
+def aside(name: str) -> bool:
+    """Return whether a name is one of a tag that was set aside (aside.py): a run went on from before it."""
+    return _ASIDE.fullmatch(name) is not None
 
 
 def temporary(name: str) -> bool:

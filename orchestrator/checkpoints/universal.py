@@ -68,12 +68,19 @@ def start_from(tag: Tag, deepspeed: Mapping[str, Any] | None, world_size: int) -
     if deepspeed is None or tag.stage is None or tag.kind in {Kind.DISTRIBUTED, Kind.WEIGHTS}:
         return Start(tag, tag.name)
     _check_stage(tag, deepspeed)
-    if not tag.stage or tag.world_size in {None, zero_ranks(deepspeed, world_size)}:
+    if not tag.stage or _fits(tag, deepspeed, world_size):
         return Start(tag, tag.name)
     if tag.kind is not Kind.DEEPSPEED:
         raise CheckpointError(replace(_foreign(tag), value=f"{tag.path}, of {tag.world_size} ranks"))
     made = converted(tag)
     return Start(tag, universal_name(tag), universal=True, convert=made is None)
+
+
+def _fits(tag: Tag, deepspeed: Mapping[str, Any], world_size: int) -> bool:
+    """Return whether as many ranks saved a tag; the tag alone tells of a script's own model-parallel ones."""
+    return tag.world_size in {None, zero_ranks(deepspeed, world_size)} or (
+        "tensor_parallel" not in deepspeed and tag.ranks == world_size
+    )
 
 
 def zero_ranks(deepspeed: Mapping[str, Any], world_size: int) -> int:

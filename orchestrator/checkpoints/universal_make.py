@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
+from orchestrator.checkpoints.find import one_tag
+from orchestrator.checkpoints.tag import Kind
 from orchestrator.checkpoints.universal import MARK, converted, universal_name
 from orchestrator.checkpoints.universal_needs import free_memory, most_workers, needs
 from orchestrator.errors import ConversionError, Problem
@@ -142,14 +144,17 @@ class Conversion:
     ) -> tuple[dict[str, Any], int]:
         """Return the last answer and the exit code; the process ends with this call, whatever happens."""
         self._process = process
+        over = threading.Thread(target=_end_group_after, args=(process.pid,), daemon=True)
+        over.start()
         try:
             if self._ended.is_set():
                 self.end()
             answer = _last(_answers(process), on_progress)
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            over.join()
         finally:
             self._process = None
             os.killpg(process.pid, signal.SIGKILL)  # its workers too; it was not waited for, so the id is its
+            over.join()
             process.communicate()  # waits, and closes the pipe
         return answer, process.returncode
 
@@ -188,6 +193,7 @@ class Conversion:
     def _settle(self, work: Path, answer: dict[str, Any]) -> list[str]:
         """Give the universal checkpoint its name, and have `latest_universal` say it."""
         folder, made = self._tag.path.parent, work / _MADE
+        self._see_that_it_may_have_its_name()
         mark = {"of": self._tag.name, "ranks": self._tag.world_size, "orchestrate": __version__, **answer}
         write_json(made / MARK, mark)
         place = folder / self.name
@@ -197,6 +203,15 @@ class Conversion:
             made.rename(place)
         write_text(folder / "latest_universal", self.name)
         return list(answer.get("notes", ()))
+
+    def _see_that_it_may_have_its_name(self) -> None:
+        now, other = one_tag(self._tag.path), one_tag(self._tag.path.parent / self.name)
+        if now is None or now.modified != self._tag.modified:  # its metrics, and their size, may come later
+            what, fix = "it was saved again, or deleted, while it was converted", "choose another tag: --tag"
+            raise ConversionError(Problem(what, str(self._tag.path), fix=fix))
+        if other is not None and other.size and other.kind is not Kind.UNIVERSAL:
+            what, fix = "its universal form would have the name of another checkpoint", "rename that one"
+            raise ConversionError(Problem(what, str(other.path), fix=fix))
 
 
 _ELSEWHERE = "name another with --python, or run `orchestrate checkpoint reshape` where there is one"
@@ -254,6 +269,12 @@ def _answers(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
             answer = json.loads(line)
             if isinstance(answer, dict):
                 yield answer
+
+
+def _end_group_after(pid: int) -> None:
+    """Wait for a process, not reaping it, and end its workers: they hold the pipe open that we read."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    os.killpg(pid, signal.SIGKILL)
 
 
 def _last(answers: Iterator[dict[str, Any]], on_progress: Callable[[str, float], None]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.preflight.run import Wanted
     from orchestrator.prepare import Prepared
 
+_DAY = 86400
+
 
 @click.command("check")
 @click.argument("job", type=click.Path(path_type=Path))
@@ -26,7 +28,13 @@ if TYPE_CHECKING:
 )
 @click.option("--only", metavar="NAMES", help="Only these checks, with commas: login,gpus,disk.")
 @click.option("--skip", metavar="NAMES", help="All checks but these.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds in which hosts have to answer.")
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    callback=lambda _context, _option, value: _seconds(value),
+    help="Seconds in which hosts have to answer.",
+)
 @click.option("--all-reduce", is_flag=True, help="Measure the network between all hosts (half a minute).")
 @click.option("--build-ops", is_flag=True, help="Build DeepSpeed's operators now, once for each folder.")
 @click.option("--drop-bad", is_flag=True, help="Leave the hosts that fail out: write a filter into JOB.")
@@ -54,7 +62,7 @@ def check_command(
     """
     from orchestrator.job import load_job
 
-    checks = _chosen(only, skip) + ("links",) * all_reduce + ("ops",) * build_ops
+    checks = _chosen(only, skip, ("links",) * all_reduce + ("ops",) * build_ops)
     loaded = _one_run(load_job(job, overrides), overrides)
     if loaded.spec.cluster.backend == "slurm" and not (in_allocation or os.environ.get("SLURM_JOB_ID")):
         from orchestrator.preflight.allocate import check_in_new_allocation
@@ -101,7 +109,15 @@ def _one_run(loaded: LoadedJob, overrides: tuple[str, ...]) -> LoadedJob:
     return load_job(loaded.path, (*overrides, *points_of(loaded)[0].settings))
 
 
-def _chosen(only: str | None, skip: str | None) -> tuple[str, ...]:
+def _seconds(value: float) -> float:
+    """Return a time limit; inf and nan are none."""
+    if not 0 < value <= _DAY:
+        raise click.BadParameter(f"{value:g} is not a number of seconds between 0 and {_DAY} (a day)")
+    return value
+
+
+def _chosen(only: str | None, skip: str | None, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the checks to make; `asked` are those that have an option of their own."""
     from orchestrator.preflight.judging import JUDGES, ON_DEMAND
 
     known = list(JUDGES)
@@ -109,8 +125,13 @@ def _chosen(only: str | None, skip: str | None) -> tuple[str, ...]:
         unknown = [name for name in _names(text) if name not in known]
         if unknown:
             raise click.UsageError(f"{option}: no check {unknown[0]!r}; there are {', '.join(known)}")
-    wanted = _names(only) or [name for name in known if name not in ON_DEMAND]
-    return tuple(name for name in wanted if name not in _names(skip))
+    wanted = [name for name in known if name not in ON_DEMAND] if only is None else _names(only)
+    chosen = tuple(dict.fromkeys([*(name for name in wanted if name not in _names(skip)), *asked]))
+    if not chosen:
+        options = ["--only"] * (only is not None) + ["--skip"] * (skip is not None)
+        left = f"nothing is left to check after {' and '.join(options)}"
+        raise click.UsageError(f"{left}; there are {', '.join(known)}")
+    return chosen
 
 
 def _names(text: str | None) -> list[str]:
@@ -153,6 +174,10 @@ def _drop(loaded: LoadedJob, overrides: tuple[str, ...], report: Report) -> int:
     from orchestrator.preflight.drop import filter_without
     from orchestrator.rundir import write_text
 
+    if len(report.bad) == len(report.hosts):
+        said = f"--drop-bad: every host fails, so there is none to go on with; {loaded.path} stays as it is"
+        click.echo(click.style("error: ", fg="red", bold=True) + said, err=True)
+        return 1
     key, value = filter_without(loaded.spec.cluster, report.bad)
     setting = f"cluster.{key}={json.dumps(value)}"
     try:

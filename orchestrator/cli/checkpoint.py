@@ -62,12 +62,13 @@ def _row(tag: dict[str, Any]) -> list[str]:
     from orchestrator.checkpoints.show import size_words
 
     marks = [word for word in ("latest", "resumable") if tag[word]]
-    state = "complete" if tag["complete"] else f"NOT COMPLETE: {tag['why']}"
+    marks += tag["more"]
+    state = ["complete", *marks] if tag["complete"] else [*marks, f"NOT COMPLETE: {tag['why']}"]
     return [
         tag["name"],
         _number(tag["step"]),
         size_words(tag["size"]),
-        ", ".join([state, *marks, *tag["more"]]),
+        ", ".join(state),
         _number(tag["stage"]),
         _number(tag["world_size"]),
         ago(tag["saved"]) + " ago" if tag["saved"] else "",
@@ -165,9 +166,10 @@ def _size(text: str) -> int:
 
 def _show_consolidated(done: Consolidated) -> None:
     from orchestrator.checkpoints.show import size_words
+    from orchestrator.forecast.words import plural
 
-    types = ", ".join(done.dtypes)
-    click.echo(f"{done.out}  {done.parameters:,} parameters of {done.tag}, {types}, {len(done.files)} files")
+    types, files = ", ".join(done.dtypes), plural(len(done.files), "file")
+    click.echo(f"{done.out}  {done.parameters:,} parameters of {done.tag}, {types}, {files}")
     for name, same in done.tied.items():
         click.echo(f"{name} is {same}, and is left out")
     if done.config is None:

@@ -88,7 +88,11 @@ def _report(tag: Tag, notes: list[str], *, before: bool, as_json: bool) -> None:
 
 def of_ranks(tag: Tag) -> str:
     """Return how many ranks saved a tag, in words."""
-    return "of an unknown number of ranks" if tag.world_size is None else f"of {tag.world_size} ranks"
+    from orchestrator.forecast.words import plural
+
+    return (
+        "of an unknown number of ranks" if tag.world_size is None else f"of {plural(tag.world_size, 'rank')}"
+    )
 
 
 def print_notes(notes: list[str]) -> None:

@@ -113,13 +113,14 @@ def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Option
 def _print_start(run: RunDir, resumption: Resumption) -> None:
     from orchestrator.cli.reshape import of_ranks
     from orchestrator.configs.batch import GLOBAL, MICRO, STEPS
+    from orchestrator.forecast.words import plural
 
     tag, batch = resumption.start.tag, resumption.batch
     step = "" if tag.step is None else f", step {tag.step}"
     click.echo(f"resumes    {run.run_id} from {tag.name}{step}, {of_ranks(tag)}")
     if batch:
-        parts = f"{batch[MICRO]} samples x {batch[STEPS]} accumulation steps"
-        click.echo(f"batch      {batch[GLOBAL]} samples as before: {parts} on each rank")
+        parts = f"{plural(batch[MICRO], 'sample')} x {plural(batch[STEPS], 'accumulation step')}"
+        click.echo(f"batch      {plural(batch[GLOBAL], 'sample')} as before: {parts} on each rank")
 
 
 def _print_dry_run(resumption: Resumption) -> None:

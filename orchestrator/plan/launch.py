@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from orchestrator.plan.host import PlannedHost
@@ -198,7 +198,9 @@ class LaunchPlan:
             ValueError: the text is no plan of this version.
         """
         data = json.loads(text)
-        if not isinstance(data, dict) or set(data) != {f.name for f in fields(cls)}:
+        known = {f.name for f in fields(cls)}
+        needed = {f.name for f in fields(cls) if f.default is MISSING}  # others came later, in 0.x
+        if not isinstance(data, dict) or not needed <= set(data) <= known:
             raise ValueError("not a launch plan of this version")
         for name in ("args", "setup", "secrets", "resume_args"):
             data[name] = tuple(data[name])
@@ -206,7 +208,7 @@ class LaunchPlan:
         data["ssh"] = SshPlan(**data["ssh"])
         data["slurm"] = _slurm_from(data["slurm"])
         data["container"] = _container_from(data["container"])
-        data["keep"] = None if data["keep"] is None else KeepPlan(**data["keep"])
+        data["keep"] = None if data.get("keep") is None else KeepPlan(**data["keep"])
         return cls(**data)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.launchers.base import NODE_SCRIPT_FAILED
+from orchestrator.launchers.base import NO_BUNDLE, NODE_SCRIPT_FAILED
 from orchestrator.preflight.findings import Finding, fold_values
-from orchestrator.preflight.words import classify
+from orchestrator.preflight.words import UNKNOWN, classify, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +28,31 @@ def login(case: Case) -> Iterator[Finding]:
             yield Finding(host.name, "job", "bad", what, fix)
         elif host.reached:
             yield Finding(host.name, "login", "ok")
+        elif _was_started(host, case.plan.backend):
+            yield Finding(host.name, "login", "ok")
+            yield _no_python(case.plan.python, host)
         else:
             yield _unreached(host)
+
+
+def _was_started(host: Host, backend: str) -> bool:
+    """Tell whether the command on the host began, and what it runs never came to a word of the probes.
+
+    Not so for exit codes of ssh, of node.sh and of ours, nor for words that ssh is known by; srun has its own
+    ones for many things, but no 0.
+    """
+    code, words = host.answer.exit, "\n".join([*host.answer.stdout, host.answer.words])
+    if code in (None, 255, NO_BUNDLE) or "cannot start " in words:
+        return False
+    return code == 0 or (backend != "slurm" and classify(words).kind == UNKNOWN)
+
+
+def _no_python(python: str, host: Host) -> Finding:
+    """Tell a host on which what should have run the probes has ended without a word of theirs."""
+    said = told_by(host.answer.stdout) or host.answer.words
+    what = f"train.python {python} ended with {host.answer.exit} in place of running a program"
+    fix = "set train.python to a Python 3.8 or later on the hosts; `PYTHON -c pass` there says what is wrong"
+    return Finding(host.name, "job", "bad", f"{what}: {said}" if said else what, fix)
 
 
 def _unreached(host: Host) -> Finding:

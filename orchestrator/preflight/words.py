@@ -12,6 +12,9 @@ from orchestrator.preflight.probes.answers import PREFIX
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+UNKNOWN = "unreachable"
+"""The kind of what no words of ssh tell."""
+
 _LOGGED = re.compile(r"(?P<alias>[A-Za-z0-9_][A-Za-z0-9._-]*): ?(?P<text>.*)\Z", re.DOTALL)
 _PDSH = re.compile(r"pdsh@[^:]*: \S+: ssh (exited with exit code|killed by signal) ")
 
@@ -91,4 +94,4 @@ def classify(words: str) -> Unreachable:
     for pattern, kind, fix in _KINDS:
         if re.search(pattern, words, re.IGNORECASE):
             return Unreachable(kind, fix)
-    return Unreachable("unreachable", "try it by hand: ssh NAME true")
+    return Unreachable(UNKNOWN, "try it by hand: ssh NAME true")

@@ -125,9 +125,20 @@ def tag_to_resume(run_dir: RunDir, plan: LaunchPlan, number: int) -> Tag | None:
     folder = Path(plan.checkpoint_dir)
     since = 0.0 if plan.resume == "always" and not told else float(run_dir.record().get("started", 0.0))
     tag = None if told and number == 1 else last_complete(folder, universal=plan.deepspeed is not None)
-    if tag is not None and tag.modified >= since - CLOCK_SECONDS:
+    if tag is not None and tag.modified >= since - _doubt(run_dir, folder, tag):
         return tag
     return _told_tag(folder, plan.resume_tag) if plan.resume_tag is not None else None
+
+
+def _doubt(run_dir: RunDir, folder: Path, tag: Tag) -> float:
+    """Return how many seconds before the run a tag of its own may seem to be written.
+
+    Not one, where a folder of that name was there before the run: an earlier run may have ended just then.
+    """
+    from orchestrator.checkpoints.owner import noted_before  # noqa: PLC0415 - few runs resume
+
+    before = noted_before(run_dir) or frozenset()
+    return 0.0 if str(tag.path.relative_to(folder)) in before else CLOCK_SECONDS
 
 
 def _told_tag(folder: Path, name: str) -> Tag:

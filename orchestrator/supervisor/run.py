@@ -201,7 +201,8 @@ class Supervisor:
                 raise
         finally:
             self._reshaping = None
-        make_room(self._run_dir, plan, start)
+        if self._end is None:
+            make_room(self._run_dir, plan, start)
         return not start.convert or self._end is None
 
     def _finish(self, state: State, reason: str) -> None:

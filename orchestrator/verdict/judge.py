@@ -65,8 +65,7 @@ def judge(ending: State, reason: str, hosts: tuple[HostEnd, ...]) -> Verdict:
     if ending in (State.CANCELLED, State.TIMEOUT):
         return Verdict(ending, reason, hosts=hosts)
     if ending is State.SUCCEEDED and _all_well(hosts):
-        ranks = sum(len(host.ranks) for host in hosts)
-        return Verdict(State.SUCCEEDED, f"all {ranks} ranks on {len(hosts)} hosts ended with 0", hosts=hosts)
+        return Verdict(State.SUCCEEDED, _all_well_summary(hosts), hosts=hosts)
     unfit = [host for host in hosts if host.failure]
     if unfit and not any(map(_has_begun, hosts)):
         # Each is reason enough, and none came of another: the order does not matter.
@@ -95,6 +94,12 @@ def _unfit_summary(unfit: list[HostEnd]) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _all_well_summary(hosts: tuple[HostEnd, ...]) -> str:
+    ranks = sum(len(host.ranks) for host in hosts)
+    all_ranks = "the one rank" if ranks == 1 else f"all {ranks} ranks"
+    return f"{all_ranks} on {len(hosts)} {'host' if len(hosts) == 1 else 'hosts'} ended with 0"
 
 
 def _all_well(hosts: tuple[HostEnd, ...]) -> bool:

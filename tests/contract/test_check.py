@@ -86,6 +86,15 @@ def test_chosen_checks_alone(local: Site) -> None:
     assert (wrong.returncode, "no check 'disc'" in wrong.stderr) == (2, True)
 
 
+def test_a_program_that_is_no_python_is_told_as_such(site: Site) -> None:
+    report = check(site, "--only", "login,versions", train={"python": "/bin/true"})
+    assert {levels["login"] for levels in report["hosts"].values()} == {"ok"}
+    assert (
+        "train.python /bin/true ended with 0 in place of running a program"
+        in told(report, "job")[site.hosts[0]]
+    )
+
+
 # -- hosts that cannot be reached
 
 
@@ -310,6 +319,15 @@ def test_a_job_that_would_not_fit_any_more_is_left_as_it_is(remote: Site) -> Non
     done = remote.orchestrate("check", str(job), "--drop-bad")
     assert done.returncode != 0
     assert "without node1 the job does not fit" in done.stderr
+    assert job.read_text() == before
+
+
+def test_where_every_host_is_bad_there_is_none_to_leave_out(local: Site) -> None:
+    job = local.job(train={"python": "/bin/true"})
+    before = job.read_text()
+    done = local.orchestrate("check", str(job), "--only", "versions", "--drop-bad")
+    assert done.returncode == 1
+    assert "every host fails" in done.stderr
     assert job.read_text() == before
 
 

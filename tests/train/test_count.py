@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -166,16 +167,21 @@ def test_targets_that_the_model_has_not(folders):
 
 def test_the_program_answers_on_stdout_alone(folders, tmp_path):
     program = str(ROOT / "orchestrator/huggingface/count.py")
-    good, bad = (
-        subprocess.run(
-            [sys.executable, program, json.dumps({"config": source, "lora": None})],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        for source in (folders["gpt2"], str(tmp_path))
+    request = json.dumps({"config": folders["gpt2"], "lora": None})
+    done = subprocess.run(
+        [sys.executable, program, request],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
-    assert (good.returncode, json.loads(good.stdout)["shape"]["parameters"]) == (0, 124439808)
-    assert (bad.returncode, json.loads(bad.stdout)["problem"]["where"]) == (1, "model.config")
+    assert (done.returncode, json.loads(done.stdout)["shape"]["parameters"]) == (0, 124439808)
+
+
+def test_a_refusal_is_an_answer_on_stdout_too(tmp_path, capfd):
+    code = counting.main(["count.py", json.dumps({"config": str(tmp_path), "lora": None})])
+    os.write(1, b"what a library says")
+    said = capfd.readouterr()
+    assert (code, json.loads(said.out)["problem"]["where"]) == (1, "model.config")
+    assert "library" in said.err

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.programs import CPU_ADAM, ask, environment, write_programs
+from tests.testbed import processes
 
 pytestmark = pytest.mark.train
 
@@ -94,3 +95,4 @@ def test_a_build_that_takes_too_long_is_ended_and_leaves_no_lock(programs, tmp_p
     assert began.exists()
     assert data["built"]["cpu_adam"]["words"][0] == "it did not end in 15 s"
     assert data["ops"]["cpu_adam"]["locked"] is None
+    assert processes.find(str(tmp_path)) == []  # nor of ninja's compilers

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from orchestrator.checkpoints.consolidate import recipe_for
+from orchestrator.checkpoints.consolidate import Consolidated, recipe_for
 from orchestrator.checkpoints.find import tags
 from orchestrator.checkpoints.making import publish, writing
+from orchestrator.cli.checkpoint import _show_consolidated
 from orchestrator.errors import CheckpointError, OrchestratorError
 from orchestrator.plan import KeepPlan
 from orchestrator.rundir import write_json
@@ -63,7 +65,7 @@ def test_list_says_what_is_whole_and_what_is_not(folder):
     assert lines[1].split() == ["tag", "step", "size", "state", "stage", "ranks", "saved"]
     assert lines[2].split()[:2] == ["global_step1", "1"]
     assert "complete, resumable" in lines[2]
-    assert "NOT COMPLETE: 1 of 2 optimizer shards are missing: rank 1, latest" in lines[3]
+    assert "latest, NOT COMPLETE: 1 of 2 optimizer shards are missing: rank 1 " in lines[3]
     assert lines[4].startswith("note: `latest` names global_step2, which is not complete")
 
 
@@ -98,6 +100,9 @@ def test_list_of_a_run_is_that_of_its_checkpoint_dir(tmp_path, folder):
 def test_list_of_an_empty_folder_and_of_a_missing_one(tmp_path, folder):
     assert click("checkpoint", "list", str(folder)).output == f"no checkpoints in {folder}\n"
     assert "no run has that id (got nowhere)" in errors("list", "nowhere")
+    assert "there is no such folder here" in errors("list", "./nowhere")
+    (folder / "latest").touch()
+    assert "it is no folder" in errors("prune", str(folder / "latest"))
     run_of(tmp_path, tmp_path / "gone")
     assert "there is no such folder here" in errors("list", "job-abcd")
 
@@ -350,3 +355,19 @@ def test_what_a_killed_try_left_is_used_up(tmp_path):
         publish(making, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
     assert not making.exists()
+
+
+def test_a_folder_that_cannot_get_its_name_is_refused_before_the_work(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    with pytest.raises(CheckpointError, match="it is a link"), writing(tmp_path / "out"):
+        pass
+    with pytest.raises(CheckpointError, match="it is a disk of its own"), writing(Path("/proc")):
+        pass
+
+
+def test_words_count(capsys):
+    _show_consolidated(
+        Consolidated("out", "step1", 1000, ("model.safetensors",), ("float32",), {}, "here", 1)
+    )
+    assert "1,000 parameters of step1, float32, 1 file\n" in capsys.readouterr().out

@@ -194,3 +194,14 @@ def test_of_a_plain_folder_only_deepspeeds_may_go(folder):
         "weights": "weights: DeepSpeed did not write it",
         "step_3": "deepspeed: DeepSpeed did not write it",
     }
+
+
+def test_what_another_run_waits_to_go_on_from_stays(tmp_path, folder):
+    run = begun(tmp_path, folder)
+    save(folder, "global_step2", ranks=4, at=NOW + 60)
+    told = {"checkpoint_dir": str(folder), "resume_tag": "global_step2"}
+    new = samples.run_dir(tmp_path / "runs", "job-next", State.PENDING, **told)
+    registry.remember(new.path)
+    assert foreign(run, folder, "global_step2") == "the run job-next is to go on from it"
+    new.write_verdict({"state": "FAILED", "summary": "", "ended": NOW + 90})
+    assert foreign(run, folder, "global_step2") == ""

@@ -139,6 +139,15 @@ def test_a_tag_without_a_metric_is_not_among_the_best_nor_is_a_broken_one(tmp_pa
     assert pruned(tmp_path, 1, best=2, metric="loss") == ["2", "3"]
 
 
+def test_nothing_goes_while_nobody_tells_the_metric(tmp_path):
+    """Its name may hold a typing error, which must not cost the best one."""
+    saved(tmp_path, 1, 2, 3)
+    with_metric(tmp_path, {1: 0.1, 2: 0.2})
+    assert pruned(tmp_path, 1, best=1, metric="lsos") == ["1", "2", "3"]
+    assert why(tmp_path, "global_step1", best=1, metric="lsos") == "no complete checkpoint tells lsos"
+    assert pruned(tmp_path, 1, best=1, metric="loss") == ["1", "3"]
+
+
 def test_of_two_equal_ones_the_newer_is_the_better(tmp_path):
     saved(tmp_path, 1, 2, 3)
     with_metric(tmp_path, {1: 0.1, 2: 0.1, 3: 0.2})

@@ -118,6 +118,17 @@ def test_a_launcher_waits_until_the_first_host_answers_and_takes_its_variables(a
     assert process.returncode == 0
 
 
+def test_a_launchers_import_is_left_out_of_the_search_for_garbage_and_its_own_objects_are_not(
+    agent_file, folder, spawn
+):
+    told = "print(gc.isenabled(), gc.get_freeze_count() > 0, flush=True)"
+    (folder / "launcher.py").write_text(f"import gc\nassert not gc.isenabled()\ndef main():\n    {told}\n")
+    argv = [sys.executable, agent_file, "late-launch", "launcher"]
+    process = spawn(*argv, env={"PYTHONPATH": str(folder)}, stdin=subprocess.PIPE)
+    order = {"args": [], "env": {}, "wait_for": None}
+    assert process.communicate(json.dumps(order) + "\n", timeout=20)[0] == "True True\n"
+
+
 def test_an_unknown_command_of_the_agent_is_told(agent_file, spawn):
     process = spawn(sys.executable, agent_file, "dance", stderr=subprocess.PIPE)
     assert process.communicate(timeout=20)[1] == "agent.pyz: no such command 'dance'\n"

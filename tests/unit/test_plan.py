@@ -32,6 +32,12 @@ def test_a_plan_comes_back_from_its_json():
     assert LaunchPlan.from_json(plan.to_json()) == plan
 
 
+def test_a_plan_from_before_a_key_that_has_a_default_is_read():
+    data = json.loads(samples.plan().to_json())
+    del data["keep"], data["zero3_init"]
+    assert LaunchPlan.from_json(json.dumps(data)) == samples.plan()
+
+
 @pytest.mark.parametrize("change", [{"new_key": 1}, {"lease": ...}])
 def test_a_plan_of_another_version_is_refused(change):
     data = json.loads(samples.plan().to_json()) | change

@@ -3,110 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from orchestrator.job import JobSpec
 from orchestrator.preflight.fanout import HostAnswer
-from orchestrator.preflight.findings import (
-    Finding,
-    Host,
-    Report,
-    fold_values,
-    read_answers,
-    reference,
-    size_text,
-)
-from orchestrator.preflight.judging import JUDGES, ON_DEMAND, PROGRAMS, Case, judge, probes_for
-from orchestrator.preflight.probes.catalogue import PROBES
-from orchestrator.preflight.table import table_lines
-from tests.samples import plan, pool
-
-# As a host with one H200 (nvidia-smi 580.159, torch 2.11) answered.
-GPUS = {
-    "count": 1,
-    "cuda": "13.0",
-    "gpus": [
-        {
-            "index": "0",
-            "uuid": "GPU-aabb59c4-b036-6b88-72b1-ac491fab8292",
-            "name": "NVIDIA H200",
-            "memory.total": "143771",
-            "memory.used": "0",
-            "driver_version": "580.159.04",
-            "ecc.errors.uncorrected.volatile.total": "0",
-            "retired_pages.pending": "[N/A]",
-            "utilization.gpu": "0",
-        }
-    ],
-    "visible": None,
-    "processes": [],
-    "remapped": [
-        {
-            "gpu_uuid": "GPU-aabb59c4-b036-6b88-72b1-ac491fab8292",
-            "remapped_rows.pending": "No",
-            "remapped_rows.failure": "No",
-        }
-    ],
-}
-SOFTWARE = {
-    "python": "3.12.3",
-    "executable": "/opt/torch/.venv/bin/python3",
-    "packages": {"torch": "2.11.0", "transformers": "5.17.0", "numpy": "2.5.2", "accelerate": "1.15.0"},
-    "torch_cuda": "13.0",
-    "variables": {"CUDA_HOME": "/usr/local/cuda", "HOME": "/root"},
-}
-MACHINE = {
-    "hostname": "vm",
-    "cpus": 16,
-    "memory": 135148564480,
-    "available": 134605385728,
-    "memory_limit": 137438953472,
-    "files": 20000,
-    "locked": -1,
-    "infiniband": False,
-}
-DISK = {"path": "/x/run", "existing": "/x", "free": 1 << 36, "files": 1 << 20, "writable": "", "device": 5}
-WELL: dict[str, dict[str, Any]] = {
-    "job": {"problems": []},
-    "software": SOFTWARE,
-    "gpus": GPUS,
-    "machine": MACHINE,
-    "network": {"interfaces": ["lo", "eth0"], "addresses": {"10.0.0.1": "eth0"}},
-    "leftovers": {"processes": [], "count": 0},
-    "shared": {"sees": True, "folder": "/x/run"},
-    "disks": {"folders": {"run": DISK}},
-    "nvme": {"folders": {"/nvme": {"write": 2.5e9, "read": 5e9, "bytes": 1 << 28, "direct": True}}},
-}
-SPEC = JobSpec.model_validate(
-    {"cluster": {"backend": "local", "nodes": 1, "slots": 1}, "train": {"script": "t.py"}},
-    context={"base_dir": Path("/x")},
-)
-
-
-def case(count: int = 3, **changes: dict[str, Any]) -> Case:
-    """Return hosts h0, h1, …, all well; `changes` are for the last: data of a probe, or fields of Host."""
-    names = pool("".join(f"h{number} slots=2\n" for number in range(count)))
-    made = plan(names, backend="pdsh", interface="eth0")
-    hosts = []
-    for planned in made.hosts:
-        answer = HostAnswer(planned.name, 0, [], "", 1.0)
-        tried = {"10.0.0.1": {"interface": "eth0", "own": "10.0.0.2"}}
-        ready = {"addresses": [["10.0.0.1", "eth0"]], "port": 29500}
-        host = Host(
-            planned, answer, copy.deepcopy(WELL), clock=(0.001, 0.01), tried=tried, ready=ready, seen=True
-        )
-        hosts.append(host)
-    fields = {name: value for name, value in changes.items() if name not in WELL}
-    probes = {name: {**hosts[-1].probes[name], **value} for name, value in changes.items() if name in WELL}
-    hosts[-1] = replace(hosts[-1], probes={**hosts[-1].probes, **probes}, **fields)  # type: ignore[arg-type]
-    return Case(made, SPEC, tuple(hosts))
+from orchestrator.preflight.findings import Finding, Host
+from orchestrator.preflight.judging import JUDGES, ON_DEMAND, PROGRAMS, Case, judge
+from tests.checked import DISK, GPUS, SOFTWARE, case
 
 
 def last(count: int = 3, **changes: Any) -> list[Finding]:
@@ -289,72 +194,39 @@ def test_the_address_of_most_is_the_masters():
     assert (report.ok, report.facts["master"][:18]) == (True, "h0 at 192.168.0.1,")
 
 
-# -- ways of telling
+def silent(code: int | None, words: str = "", backend: str = "pdsh") -> dict[str, str]:
+    """Return what `login` says of a host whose command ended so, without a word of the probes."""
+    whole = case(1)
+    host = Host(whole.hosts[0].plan, HostAnswer("h0", code, words.splitlines(), words, 1.0))
+    plan = replace(whole.plan, backend=backend, python="/opt/thing")
+    found = judge(Case(plan, whole.spec, (host,)), ("login",)).findings
+    return {each.check: f"{each.level} {each.what} | {each.fix}" for each in found}
 
 
-def test_lines_of_a_host():
-    lines = [
-        "Welcome to the cluster",
-        'ORCH-CHECK {"probe":"a","data":{"x":1},"seconds":0.1}',
-        'ORCH-CHECK {"probe":"b","error":"OSError: no"}',
-        'ORCH-CHECK {"probe":"c","da',
-        "ORCH-CHECK 7",
-        'ORCH-CHECK {"link":"h1"}',
-    ]
-    assert read_answers(lines) == ({"a": {"x": 1}}, {"b": "OSError: no"}, [{"link": "h1"}])
+@pytest.mark.parametrize("code", [0, 1, 126, 127, -11])
+def test_a_python_that_is_none_is_no_trouble_of_the_login(code):
+    found = silent(code, "/opt/thing: line 2: oops")
+    assert found["login"].startswith("ok")
+    assert f"train.python /opt/thing ended with {code} in place of running a program: /opt" in found["job"]
+    assert "set train.python" in found["job"]
 
 
-def test_values_are_folded_with_outliers_named():
-    hosts = [f"node{i}" for i in range(1, 33)]
-    same = dict.fromkeys(hosts, "2.13.0")
-    assert fold_values(same, hosts) == "2.13.0 on all 32 hosts"
-    assert fold_values(same | {"node7": "2.12.1"}, hosts) == "2.13.0 on 31 hosts, 2.12.1 on node7"
-    assert fold_values({"a": "1"}, ["a"]) == "1 on a"
-    assert fold_values({}, hosts) == ""
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (255, "anything"),
+        (None, "no answer in 60 s"),
+        (97, ""),
+        (1, "Permission denied"),
+        (127, "cannot start x"),
+    ],
+)
+def test_what_keeps_us_out_is_not_blamed_on_the_python(code, words):
+    found = silent(code, words)
+    assert list(found) == ["login"]
+    assert found["login"].startswith("bad")
 
 
-@given(st.dictionaries(st.text(min_size=1), st.sampled_from("abc"), min_size=1))
-def test_the_usual_value_is_one_that_no_other_outnumbers(values):
-    counts = [sum(other == value for other in values.values()) for value in values.values()]
-    usual = reference(values)
-    assert sum(value == usual for value in values.values()) == max(counts)
-
-
-def test_sizes():
-    assert [size_text(n) for n in (0, 1023, 1024, 20 << 20, 3 << 39)] == [
-        "0 B",
-        "1023 B",
-        "1.0 KiB",
-        "20 MiB",
-        "1.5 TiB",
-    ]
-
-
-def test_every_check_gets_its_probes():
-    assert set(probes_for(tuple(JUDGES))) == set(PROBES) - {"sweep"}
-    assert probes_for(("login", "clock")) == ()
-
-
-def shown(report: Report) -> list[str]:
-    import click
-
-    return [click.unstyle(line) for line in table_lines(report)]
-
-
-def test_the_table_folds_hosts_and_names_bad_ones():
-    report = judge(case(32, gpus={"count": 0, "gpus": []}), ("login", "gpus"))
-    lines = shown(report)
-    assert lines[:3] == [
-        "hosts    login  gpus",
-        "h[0-30]  ok     ok",
-        "h31      ok     BAD",
-    ]
-    assert "BAD   h31: gpus: no GPU is visible here" in lines
-    assert lines[-1].startswith("1 of 32 hosts would fail a run")
-
-
-def test_the_report_for_scripts_is_json():
-    document = json.loads(json.dumps(judge(case(2, seen=False), ("shared",)).to_json()))
-    assert (document["ok"], document["bad"], document["checks"]) == (False, ["h1"], ["login", "shared"])
-    assert document["hosts"]["h1"] == {"login": "ok", "shared": "bad"}
-    assert document["findings"][0]["fix"]
+def test_what_srun_says_is_not_blamed_on_the_python_but_silence_is():
+    assert list(silent(1, "srun: error: no step", "slurm")) == ["login"]
+    assert list(silent(0, "", "slurm")) == ["login", "job"]

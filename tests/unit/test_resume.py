@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from orchestrator import registry
+from orchestrator.checkpoints.owner import note_before
 from orchestrator.errors import CheckpointError, OrchestratorError
 from orchestrator.rundir import RunDir
 from orchestrator.states import State
 from orchestrator.supervisor.beginning import place_attempt, tag_to_resume
+from orchestrator.supervisor.run import Supervisor
 from orchestrator.supervisor.scheduler import FixedHosts
 from tests.samples import click, supervisor_record
 from tests.shards import save_tag, save_universal
@@ -120,6 +126,39 @@ def test_after_a_restart_it_goes_on_from_what_it_saved_itself(ended):
     assert tag_to_resume(new, plan, 2).name == "global_step6"
 
 
+def test_what_the_old_run_saved_just_before_is_not_its_own(ended):
+    folder = ended.path / "saved"
+    save_tag(folder, "global_step8")
+    new = resume(ended, "--tag", "global_step4")
+    note_before(new, folder)
+    started = (folder / "latest").stat().st_mtime + 10.0
+    new.record_file.write_text(json.dumps(new.record() | {"started": started}))
+    assert tag_to_resume(new, new.plan(), 2).name == "global_step4"
+
+
+def test_a_name_that_several_tags_have_is_refused(ended):
+    for name in ("a", "b"):
+        save_tag(ended.path / "saved" / name, "global_step9")
+    path = ended.path / "saved/b/global_step9"
+    words = refusal("resume", ended.run_id, "--tag", str(path))
+    assert f"--set train.checkpoint_dir={path.parent}" in words
+    assert resume(ended, "--set", f"train.checkpoint_dir={path.parent}").plan().resume_tag == "global_step9"
+
+
+def test_who_cancels_meanwhile_finds_everything_under_its_name(ended):
+    folder = ended.path / "saved"
+    save_tag(folder, "global_step8")
+    made = save_universal(folder / "global_step4")
+    new = resume(ended, "--tag", "global_step4", "--nodes", "1")
+    shutil.rmtree(made)
+    python = folder.with_name("python")
+    python.write_text(f"#!/bin/sh\ntouch {new.cancel_file}; sleep 300\n")
+    python.chmod(0o755)
+    plan = dataclasses.replace(new.plan(), python=str(python))
+    assert asyncio.run(Supervisor(new, plan, FixedHosts(), time.time()).run()).state is State.CANCELLED
+    assert {path.name for path in folder.iterdir()} == {"latest", "global_step4", "global_step8"}
+
+
 def test_a_tag_that_went_away_is_missed(ended):
     new = resume(ended)
     (ended.path / "saved/global_step4").rename(ended.path / "elsewhere")
@@ -140,13 +179,20 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_fix(ended):
     done = click(
         "resume", ended.run_id, "--nodes", "8", "--set", "deepspeed.micro_batch_per_gpu=2", "--dry-run"
     )
-    assert "batch      32 samples as before: 2 samples x 1 accumulation steps" in done.stdout
+    assert "batch      32 samples as before: 2 samples x 1 accumulation step on each" in done.stdout
 
 
 def test_another_batch_that_the_user_wants_is_his_own(ended):
     done = click("resume", ended.run_id, "--set", "deepspeed.gradient_accumulation_steps=1", "--dry-run")
     assert done.exception is None, done.exception
     assert "a step takes 16 samples from here on, and took 32" in done.stderr
+
+
+def test_another_setting_of_deepspeed_leaves_the_batch_as_it_was(ended):
+    save_universal(ended.path / "saved/global_step4")
+    new = resume(ended, "--nodes", "1", "--set", "deepspeed.overrides.wall_clock_breakdown=true")
+    config = new.plan().deepspeed
+    assert (config["train_batch_size"], config["wall_clock_breakdown"]) == (32, True)
 
 
 def test_all_three_batch_sizes_in_the_job_file_give_way(here):

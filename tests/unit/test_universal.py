@@ -10,6 +10,7 @@ import pytest
 from orchestrator.checkpoints import last_complete
 from orchestrator.checkpoints.aside import set_aside
 from orchestrator.checkpoints.find import one_tag
+from orchestrator.checkpoints.place import Place, choose
 from orchestrator.checkpoints.tag import Kind
 from orchestrator.checkpoints.universal import (
     converted,
@@ -52,6 +53,18 @@ def test_ranks_that_share_tensors_count_once(tmp_path):
     config = ZERO3 | {"tensor_parallel": {"autotp_size": 2}}
     assert not find_start(tmp_path, config, 4).universal
     assert find_start(tmp_path, config, 8).convert
+
+
+def test_a_script_that_cuts_its_tensors_up_itself_goes_on_as_it_was(tmp_path):
+    """Megatron's ranks are in no configuration of DeepSpeed's: 4 of them are 2 data-parallel ones here."""
+    for rank in ("0_mp_rank_00", "0_mp_rank_01", "1_mp_rank_00", "1_mp_rank_01"):
+        states = tmp_path / "global_step4" / f"zero_pp_rank_{rank}_model_states.pt"
+        write_zip(states, dp_world_size=2, mp_world_size=2, global_steps=4)
+        write_zip(states.with_name(f"zero_pp_rank_{rank}_optim_states.pt"), partition_count=2, zero_stage=3)
+    start = find_start(tmp_path, ZERO3, 4)
+    assert (start.tag.world_size, start.tag.ranks) == (2, 4)
+    assert not start.universal
+    assert find_start(tmp_path, ZERO3, 8).convert
 
 
 def test_a_universal_form_older_than_its_tag_is_of_an_earlier_save(tmp_path):
@@ -195,3 +208,11 @@ def test_a_tag_without_a_step_is_saved_again(tmp_path):
     write_zip(tag / "more.pt")
     start = start_from(one_tag(tag), ZERO3, 2)
     assert set_aside(tmp_path, start, 2) == [("best", "best_of_4_ranks")]
+
+
+def test_what_was_set_aside_is_gone_on_from_only_by_its_name(tmp_path):
+    tag = save_tag(tmp_path, "global_step4")
+    save_tag(tmp_path, "global_step8")
+    set_aside(tmp_path, start_from(one_tag(tag), ZERO3, 2), 2)
+    assert last_complete(tmp_path).path == tag
+    assert choose(Place(tmp_path), "global_step8_of_4_ranks").step == 8

@@ -136,6 +136,36 @@ def test_the_earlier_form_of_a_tag_saved_twice_is_replaced(tmp_path, fake):
     assert converted(one_tag(tag)) is not None
 
 
+def test_another_checkpoint_of_that_name_stays(tmp_path, fake):
+    tag = save_tag(tmp_path / "saved", "best")
+    other = save_tag(tmp_path / "saved", "best_universal")
+    with pytest.raises(CheckpointError, match="the name of another checkpoint"):
+        Conversion(one_tag(tag), fake(MAKE)).run()
+    assert one_tag(other).complete
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"latest", "best", "best_universal"}
+
+
+def test_a_tag_that_is_saved_again_meanwhile_is_a_mixture(tmp_path, fake):
+    tag = one_tag(save_tag(tmp_path / "saved"))
+    with pytest.raises(CheckpointError, match="it was saved again"):
+        Conversion(tag, fake(f"touch -d '1 minute' *_states.pt\n{MAKE}")).run()
+    assert converted(tag) is None
+
+
+def test_metrics_that_come_meanwhile_do_no_harm(tmp_path, fake):
+    tag = one_tag(save_tag(tmp_path / "saved"))
+    Conversion(tag, fake(f"echo '{{}}' >metrics.json\n{MAKE}")).run()
+    assert converted(tag) is not None
+
+
+def test_workers_do_not_outlive_a_program_that_was_killed(tmp_path, fake):
+    """They hold its stdout open: who reads that would wait for them, and they for work."""
+    tag = one_tag(save_tag(tmp_path / "saved"))
+    with pytest.raises(CheckpointError, match="killed by signal 9"):
+        Conversion(tag, fake(f"(sleep 20; touch {tmp_path}/late) & kill -9 $$")).run()
+    assert not (tmp_path / "late").exists()
+
+
 def test_what_it_takes_is_told_before(tmp_path):
     tag = save_tag(tmp_path)
     for path in tag.glob("*optim*"):

@@ -122,6 +122,11 @@ def test_a_run_is_well_only_when_every_rank_and_launcher_is():
         assert judge(State.SUCCEEDED, "", (good, bad)).state is State.FAILED
 
 
+def test_one_rank_is_not_called_many():
+    verdict = judge(State.SUCCEEDED, "", (host(rank(0, exit_code=0), code=0),))
+    assert verdict.summary == "the one rank on 1 host ended with 0"
+
+
 @pytest.mark.parametrize("ending", [State.CANCELLED, State.TIMEOUT])
 def test_who_ended_a_run_on_purpose_is_the_whole_verdict(ending):
     verdict = judge(ending, "someone said so", (host(rank(0, signal=SEGV), told(1)),))

@@ -81,13 +81,32 @@ def _watched(process: Any, seconds: float, lock: str) -> int | None:
     finally:
         if code is None:
             held = _held(process.pid, lock) or held
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)  # ninja and the compilers too
+            _end_session(process.pid)
             process.wait()
         with contextlib.suppress(OSError):
             if held and _identity(os.stat(lock)) == held:
                 os.remove(lock)
     return code
+
+
+def _end_session(leader: int) -> None:
+    """Kill every process of a session until none is left.
+
+    Ninja (1.13) gives each compiler a process group of its own, so that no signal to a group reaches all.
+    """
+    while sum(_killed(int(name), leader) for name in os.listdir("/proc") if name.isdigit()):
+        time.sleep(0.01)  # one of them may have started another one meanwhile
+
+
+def _killed(pid: int, leader: int) -> bool:
+    """Kill a process that is of the session and no zombie; return whether it was there to be killed."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, _parent, _group, session = file.read().rpartition(b")")[2].split()[:4]
+        if int(session) == leader and state not in (b"Z", b"X"):
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
 
 
 def _held(pid: int, lock: str) -> Any:
