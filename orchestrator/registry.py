@@ -29,36 +29,39 @@ def remember(run_dir: Path) -> None:
         link.symlink_to(run_dir)
 
 
-def all_runs(run_root: Path | None = None) -> list[RunDir]:
+def all_runs(run_root: Path | None = None, *, tidy: bool = True) -> list[RunDir]:
     """Return every known run, oldest first; links to deleted runs are removed.
 
     Args:
         run_root: a folder of runs to look in as well.
+        tidy: whether to remove them; a compute host may lack the disk that a link leads to.
     """
-    return sorted(map(RunDir, _found(_PLAN, run_root)), key=_age)
+    return sorted(map(RunDir, _found(_PLAN, run_root, tidy=tidy)), key=_age)
 
 
-def all_sweeps(run_root: Path | None = None) -> list[SweepDir]:
+def all_sweeps(run_root: Path | None = None, *, tidy: bool = True) -> list[SweepDir]:
     """Return every known sweep, oldest first; the runs of its points are not among all_runs.
 
     Args:
         run_root: a folder of runs to look in as well.
+        tidy: see `all_runs`.
     """
-    return sorted(map(SweepDir, _found(_SWEEP, run_root)), key=lambda sweep: sweep.read().get("created", 0.0))
+    found = map(SweepDir, _found(_SWEEP, run_root, tidy=tidy))
+    return sorted(found, key=lambda sweep: sweep.read().get("created", 0.0))
 
 
-def _found(marker: str, run_root: Path | None) -> set[Path]:
+def _found(marker: str, run_root: Path | None, *, tidy: bool) -> set[Path]:
     """Return the folders, but hidden ones, that hold a file of that name: links, and those in `run_root`."""
-    found = {link.resolve() for link in _linked() if (link / marker).exists()}
+    found = {link.resolve() for link in _linked(tidy=tidy) if (link / marker).exists()}
     if run_root is not None and run_root.is_dir():
         found |= {path.parent.resolve() for path in run_root.glob(f"[!.]*/{marker}")}
     return found
 
 
-def _linked() -> list[Path]:
+def _linked(*, tidy: bool) -> list[Path]:
     links = list(state_dir().iterdir()) if state_dir().is_dir() else []
     live = [link for link in links if (link / _PLAN).exists() or (link / _SWEEP).exists()]
-    for link in set(links).difference(live):
+    for link in set(links).difference(live) if tidy else ():
         with contextlib.suppress(OSError):
             link.unlink()
     return live

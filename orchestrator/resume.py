@@ -58,9 +58,9 @@ class Resumption:
         plan = self.prepared.plan
         found = list(_of_batch(self.before, plan))
         if not plan.resume_args and not any("{resume_tag}" in word for word in plan.args):
-            found.append(
-                "train.resume_args is empty: only ORCHESTRATE_RESUME_TAG tells the script where to go on"
-            )
+            what = "train.resume_args is empty: only ORCHESTRATE_RESUME_TAG tells the script where to go on"
+            fix = "if it does not read that: --set 'train.resume_args=[--resume, \"{resume_tag}\"]'"
+            found.append(f"{what}\n  fix: {fix}, or what your script calls it")
         return tuple(found)
 
 

@@ -38,8 +38,6 @@ from tracking import trackers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKPOINTS = "checkpoints"  # beside `best_model`, which must not be taken for one to resume from
-
 
 def positive(text: str) -> int:
     """Return a whole number above 0, which argparse asks for."""
@@ -58,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", default=REFERENCE, help="file, folder, or hub NAME[:CONFIGURATION]")
     parser.add_argument("--eval_data", help="file or folder; default: the last tenth of --data")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder seen by all hosts")
+    parser.add_argument("--checkpoint_dir", type=Path, help="default: `checkpoints` in --output_dir")
     parser.add_argument("--seq_len", type=positive, default=128, help="tokens in a block")
     parser.add_argument("--steps", type=positive, default=60, help="optimizer steps, resumed ones included")
     parser.add_argument("--warmup_steps", type=int, default=10)
@@ -71,9 +70,11 @@ def parse_args() -> argparse.Namespace:
         "--accumulate", type=positive, default=1, help="micro-batches, if the JSON has `auto`"
     )
     parser.add_argument("--report_to", nargs="*", default=["jsonl"], help="jsonl, csv, tensorboard, wandb …")
-    parser.add_argument("--resume", metavar="TAG", help="go on from this folder in checkpoints")
+    parser.add_argument("--resume", metavar="TAG", help="go on from this folder in --checkpoint_dir")
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.checkpoint_dir = args.checkpoint_dir or args.output_dir / "checkpoints"
+    return args
 
 
 @dataclass
@@ -203,10 +204,10 @@ def train(run: Training, args: argparse.Namespace) -> None:
         run.accelerator.log({"train/loss": loss, "train/lr": rate}, step=step)
         run.progress.step = step
         if step % args.eval_every == 0 or step == args.steps:
-            evaluate_and_save(run, args.output_dir)
+            evaluate_and_save(run, args)
 
 
-def evaluate_and_save(run: Training, output: Path) -> None:
+def evaluate_and_save(run: Training, args: argparse.Namespace) -> None:
     """Write a checkpoint with its figures beside it; `best.json` names the one with the lowest perplexity."""
     progress, loss = run.progress, evaluate(run)
     tag = f"step_{progress.step}"
@@ -215,12 +216,12 @@ def evaluate_and_save(run: Training, output: Path) -> None:
         progress.best_loss, progress.best_tag = loss, tag
     perplexity = math.exp(loss)
     run.accelerator.log({"eval/loss": loss, "eval/perplexity": perplexity}, step=progress.step)
-    run.accelerator.save_state(output / CHECKPOINTS / tag)
+    run.accelerator.save_state(args.checkpoint_dir / tag)
     if run.accelerator.is_main_process:
         figures = {"tag": tag, "step": progress.step, "loss": loss, "perplexity": perplexity}
         for path in [
-            output / CHECKPOINTS / tag / "metrics.json",
-            *([output / "best.json"] if better else []),
+            args.checkpoint_dir / tag / "metrics.json",
+            *([args.output_dir / "best.json"] if better else []),
         ]:
             path.write_text(json.dumps(figures) + "\n")
     run.accelerator.print(
@@ -228,15 +229,15 @@ def evaluate_and_save(run: Training, output: Path) -> None:
     )
 
 
-def save_best(run: Training, output: Path) -> None:
+def save_best(run: Training, args: argparse.Namespace) -> None:
     """Go back to the best checkpoint and save its model for `from_pretrained`, in `best_model`."""
     accelerator, tag = run.accelerator, f"step_{run.progress.step}"
     best = run.progress.best_tag
-    if best != tag and not (output / CHECKPOINTS / best).is_dir():
+    if best != tag and not (args.checkpoint_dir / best).is_dir():
         accelerator.print(f"{best} was the best checkpoint and is gone: keep the best by `loss`", flush=True)
     elif best != tag:
         tag = best
-        accelerator.load_state(output / CHECKPOINTS / tag)
+        accelerator.load_state(args.checkpoint_dir / tag)
     zero = accelerator.deepspeed_config["zero_optimization"]
     if zero["stage"] == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
         accelerator.print(
@@ -245,9 +246,9 @@ def save_best(run: Training, output: Path) -> None:
         return
     whole = accelerator.get_state_dict(run.model)  # on every rank: at stage 3 all give their part
     accelerator.unwrap_model(run.model).save_pretrained(
-        output / "best_model", is_main_process=accelerator.is_main_process, state_dict=whole
+        args.output_dir / "best_model", is_main_process=accelerator.is_main_process, state_dict=whole
     )
-    accelerator.print(f"saved the model of {tag} in {output / 'best_model'}", flush=True)
+    accelerator.print(f"saved the model of {tag} in {args.output_dir / 'best_model'}", flush=True)
 
 
 def say_what_runs(run: Training) -> None:
@@ -286,11 +287,11 @@ def main() -> None:
     run = prepare(accelerator, args)
     accelerator.init_trackers("clm", {key: str(value) for key, value in vars(args).items()})
     if args.resume:
-        accelerator.load_state(args.output_dir / CHECKPOINTS / args.resume)
+        accelerator.load_state(args.checkpoint_dir / args.resume)
         accelerator.print(f"resumed {args.resume} at step {run.progress.step}", flush=True)
     say_what_runs(run)
     train(run, args)
-    save_best(run, args.output_dir)
+    save_best(run, args)
     leave(accelerator)
 
 

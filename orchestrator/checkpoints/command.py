@@ -27,12 +27,15 @@ def keep_from(
     Raises:
         CheckpointError: neither says it, or `best` comes without `metric` or the other way round.
     """
-    if last is None and best is None and metric is None:
+    if last is None and best is None and metric is None and best_is is None:
         if place.plan is None or place.plan.keep is None:
             whose = "a folder has" if place.run is None else "its job file has"
             what = f"{whose} no numbers of its own, so --keep-last must be given"
             raise CheckpointError(Problem(what, fix="add --keep-last 3, or as many as are to stay"))
         return place.plan.keep
+    if best_is is not None and metric is None:
+        what = "--best-is says nothing without --metric and --keep-best"
+        raise CheckpointError(Problem(what, fix="add them, or leave it out"))
     if (metric is None) != (not best):
         missing = "--metric" if metric is None else "--keep-best"
         what = "--keep-best and --metric need each other"
@@ -63,8 +66,8 @@ def known_runs(run_root: Path | None) -> Iterator[RunDir]:
     """Yield every run that is known, those of sweeps among them."""
     from orchestrator import registry  # noqa: PLC0415 - it reads a home folder
 
-    yield from registry.all_runs(run_root)
-    for sweep in registry.all_sweeps(run_root):
+    yield from registry.all_runs(run_root, tidy=False)  # a supervisor asks, too, on a compute host
+    for sweep in registry.all_sweeps(run_root, tidy=False):
         yield from (run for _, run in sweep.points())
 
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints import folders
 from orchestrator.checkpoints.deepspeed import written
-from orchestrator.checkpoints.tag import Kind, Listing, Tag, aside, in_making, listing, pruned, step_of
+from orchestrator.checkpoints.tag import (
+    SUFFIX,
+    Kind,
+    Listing,
+    Tag,
+    aside,
+    in_making,
+    listing,
+    pruned,
+    step_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,15 +74,36 @@ def last_complete(folder: Path, world_size: int | None = None, *, universal: boo
     Weights alone (an exported model) are taken only from a folder in which nothing else was ever saved. What
     was set aside for a run that goes on from an earlier step (aside.py) is taken only by its name.
     """
-    found = sightings(folder)
-    only_weights = all(one.kind is Kind.WEIGHTS for one in found)
-    for one in reversed(found):
-        wanted = only_weights if one.kind is Kind.WEIGHTS else universal or one.kind is not Kind.UNIVERSAL
-        if wanted and not aside(one.path.name):
-            tag = one.examine(world_size)
-            if tag.complete:
-                return tag
+    for one in reversed(_candidates(sightings(folder), universal=universal)):
+        tag = one.examine(world_size)
+        if tag.complete:
+            return tag
     return None
+
+
+def _candidates(found: list[Sighting], *, universal: bool) -> list[Sighting]:
+    """Return what a run may go on from, newest last.
+
+    A universal checkpoint that lies beside its tag comes before that one, however much later it was made.
+    """
+    only_weights = all(one.kind is Kind.WEIGHTS for one in found)
+    known = {one.path: one for one in found}
+    chosen = []
+    for one in found:
+        if one.kind is Kind.UNIVERSAL:
+            name = one.path.name
+            wanted = universal and not (name.endswith(SUFFIX) and _beside(one, name[: -len(SUFFIX)]) in known)
+        else:
+            wanted = only_weights or one.kind is not Kind.WEIGHTS
+        if wanted and not aside(one.path.name):
+            made = known.get(_beside(one, one.path.name + SUFFIX))
+            chosen += [made] if universal and made is not None and made.kind is Kind.UNIVERSAL else []
+            chosen.append(one)
+    return chosen
+
+
+def _beside(one: Sighting, name: str) -> Path:
+    return one.path.parent / name
 
 
 def one_tag(path: Path, world_size: int | None = None) -> Tag | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NOTE = "checkpoints.json"
 _DEPTH = 3  # as deep as tags lie (find.py)
 _CLOCKS = 60.0  # seconds that the clocks of hosts and of a file server may differ
+_NOT_SAVED = "{}: not what a script saves to go on from"
 _SAVED = (Kind.DEEPSPEED, Kind.TRAINER, Kind.ACCELERATE, Kind.DISTRIBUTED)
 
 
@@ -71,7 +72,7 @@ class Owner:
     def _doubts(self, seen: Sighting) -> Iterator[str]:
         """Yield doubts; those that cost a look into a file come last."""
         if seen.kind not in _SAVED:
-            yield f"{seen.kind}: not what a script saves to go on from"
+            yield _NOT_SAVED.format(seen.kind)
         if link := _through_link(self.folder, seen.path):
             yield link
         if self.before is None:
@@ -96,7 +97,8 @@ class Owner:
             if rival.ended <= self.started:
                 continue  # what it wrote was there before
             if oldest <= rival.ended + _CLOCKS and seen.modified >= rival.started - _CLOCKS:
-                yield f"the run {rival.run_id} saved in this folder at the same time"
+                when = "at the same time, or within a minute of it"
+                yield f"the run {rival.run_id} saved in this folder {when}"
 
     def _by_others(self, seen: Sighting) -> Iterator[str]:
         with suppress(OSError):
@@ -111,6 +113,8 @@ def of_deepspeed(folder: Path, seen: Sighting) -> str:
     """Return why a checkpoint in a folder is not one that DeepSpeed wrote; empty for one that is."""
     if link := _through_link(folder, seen.path):
         return link
+    if seen.kind is Kind.UNIVERSAL:
+        return _NOT_SAVED.format(seen.kind)
     whole = seen.kind is Kind.DEEPSPEED and bool(seen.listing.files)
     within = seen.kind in (Kind.TRAINER, Kind.ACCELERATE) and any(map(deepspeed.is_tag, seen.parts))
     return "" if whole or within else f"{seen.kind}: DeepSpeed did not write it"
@@ -132,6 +136,16 @@ def note_before(run: RunDir, folder: Path) -> None:
     there = sorted(_folders(folder, "", 1))
     with suppress(OSError):  # without the note nothing will be deleted
         write_json(note, {"folder": str(folder), "before": there})
+
+
+def note_renamed(run: RunDir, old: str, new: str) -> None:
+    """Note that a folder which was there before a run has another name now: what gets its old one is new."""
+    note = read_json(run.path / _NOTE)
+    if note is None or old not in note["before"]:
+        return
+    kept = [name for name in note["before"] if name != old and not name.startswith(f"{old}/")]
+    with suppress(OSError):  # else the new one counts as foreign, and stays
+        write_json(run.path / _NOTE, {**note, "before": sorted([*kept, new])})
 
 
 def noted_before(run: RunDir) -> frozenset[str] | None:

@@ -23,6 +23,8 @@ _TEMPORARY = re.compile(
 _PRUNED = re.compile(r"\..+\.pruned\.[0-9a-f]{6}")
 _MAKING = re.compile(r"\..+\.making\.\w+")
 _ASIDE = re.compile(r".+_of_\d+_ranks(_\d+)?")
+SUFFIX = "_universal"
+"""What the universal form of a tag adds to its name."""
 METRICS = "metrics.json"
 """File that a script may add to a tag after the save: a JSON object of its metrics' values."""
 

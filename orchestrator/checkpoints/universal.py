@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.checkpoints.find import last_complete, one_tag
-from orchestrator.checkpoints.tag import Kind, Tag
+from orchestrator.checkpoints.tag import SUFFIX, Kind, Tag
 from orchestrator.errors import CheckpointError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SUFFIX = "_universal"
 MARK = "reshaped.json"
 """In a universal checkpoint that we made: of which tag, and when that one was written."""
 _STAGE3 = 3
@@ -71,7 +70,9 @@ def start_from(tag: Tag, deepspeed: Mapping[str, Any] | None, world_size: int) -
     if not tag.stage or _fits(tag, deepspeed, world_size):
         return Start(tag, tag.name)
     if tag.kind is not Kind.DEEPSPEED:
-        raise CheckpointError(replace(_foreign(tag), value=f"{tag.path}, of {tag.world_size} ranks"))
+        why = _foreign(tag)
+        what = f"{tag.world_size} ranks saved it, and {world_size} cannot load it: {why.what}"
+        raise CheckpointError(replace(why, what=what, where=str(tag.path)))
     made = converted(tag)
     return Start(tag, universal_name(tag), universal=True, convert=made is None)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.checkpoint_place import place_of
 from orchestrator.cli.output import ago, print_json, print_table
 from orchestrator.cli.reshape import reshape_command
 from orchestrator.cli.runs import complete_run
 
 if TYPE_CHECKING:
     from orchestrator.checkpoints.consolidate import Consolidated
-    from orchestrator.checkpoints.place import Place
     from orchestrator.checkpoints.prune import Pruned
 
 _RUN = click.argument("run", metavar="RUN|FOLDER", shell_complete=complete_run)
@@ -38,7 +38,7 @@ def checkpoint_group() -> None:
 @_JSON
 def list_command(run: str, run_root: Path, as_json: bool) -> int:
     """Show every checkpoint, the newest last, and what is missing in those that are not complete."""
-    place = _place(run, run_root)
+    place = place_of(run, run_root)
     if isinstance(place, int):
         return place
     from orchestrator.checkpoints.show import describe
@@ -79,29 +79,6 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def _place(run: str, run_root: Path, out: Path | None = None) -> Place | int:
-    """Return where the checkpoints are; the exit code for a run elsewhere, where the command has run now.
-
-    Args:
-        run: what the user named.
-        run_root: a folder of runs to look in as well.
-        out: a folder to write, which is one of that machine then.
-    """
-    from orchestrator.checkpoints.place import find_place
-
-    if Path(run).expanduser().is_dir():
-        return find_place(run, run_root)
-    from orchestrator.cli.login import forward
-    from orchestrator.errors import CheckpointError, Problem
-    from orchestrator.login import records
-
-    if out is not None and not out.is_absolute() and records.find(run, run_root) is not None:
-        what, fix = "the run is on another machine, where OUT will be", "give an absolute path there"
-        raise CheckpointError(Problem(what, "OUT", str(out), fix))
-    code = forward(run, run_root)
-    return find_place(run, run_root) if code is None else code
-
-
 @checkpoint_group.command("consolidate")
 @_RUN
 @click.argument("out", type=click.Path(path_type=Path))
@@ -137,7 +114,7 @@ def consolidate_command(
     from_pretrained loads it where there is a config.json. No GPU is needed. DeepSpeed's files are loaded as
     pickles, which can run any code: name only what your own runs have saved.
     """
-    place = _place(run, run_root, out)
+    place = place_of(run, run_root, out)
     if isinstance(place, int):
         return place
     from dataclasses import asdict
@@ -206,7 +183,7 @@ def prune_command(
     The newest complete one stays in any case, so does what was written after it, what `latest` names and what
     a link leads to. A run without numbers here takes those of its job file (train.keep_checkpoints).
     """
-    place = _place(run, run_root)
+    place = place_of(run, run_root)
     if isinstance(place, int):
         return place
     from orchestrator.checkpoints.command import keep_from, prune_place

@@ -30,6 +30,7 @@ _LEAST = 60
 )
 @click.option("--suggest", is_flag=True, help="Rank the settings that fit, the fastest first.")
 @click.option("--write", is_flag=True, help="With --suggest: write the best settings into the job file.")
+@click.option("--lossy", is_flag=True, help="With --write: also what quantizes weights or gradients.")
 @click.option(
     "--quick", is_flag=True, help="Start no process: leave model.config and the installed DeepSpeed alone."
 )
@@ -41,6 +42,8 @@ def plan_command(job: Path, overrides: tuple[str, ...], **flags: bool) -> int:
     suggest, write, as_json = flags["suggest"], flags["write"], flags["as_json"]
     if write and not suggest:
         raise click.UsageError("--write goes with --suggest")
+    if flags["lossy"] and not write:
+        raise click.UsageError("--lossy goes with --suggest --write")
     if write and overrides:
         raise click.UsageError("--write changes the job file itself; put what --set says there first")
     from orchestrator.forecast.make import Wanted, make_plan
@@ -52,7 +55,7 @@ def plan_command(job: Path, overrides: tuple[str, ...], **flags: bool) -> int:
     else:
         _print(plan)
     if write:
-        _write(job, plan, as_json=as_json)
+        _write(job, plan, as_json=as_json, lossy=flags["lossy"])
     return 2 if plan.has_errors else 0
 
 
@@ -91,9 +94,9 @@ def _style(text: str, kind: str) -> str:
     return click.style(text, **looks[kind])  # type: ignore[arg-type]
 
 
-def _write(path: Path, plan: PlanDocument, *, as_json: bool) -> None:
+def _write(path: Path, plan: PlanDocument, *, as_json: bool, lossy: bool) -> None:
     """Write the best suggestion into the job file, and show what changed there."""
     from orchestrator.forecast.write import write_best
 
-    for line in write_best(path, plan):
+    for line in write_best(path, plan, lossy=lossy):
         click.echo(line, err=as_json)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.checkpoint_place import place_of
 from orchestrator.cli.output import print_json
 from orchestrator.cli.runs import complete_run
 from orchestrator.errors import CheckpointError
@@ -40,9 +41,8 @@ def reshape_command(run: str, run_root: Path, name: str | None, **options: Any) 
     itself where it is needed. hpZ needs no conversion: ZeRO's shards are the same with and without it.
     """
     from orchestrator.checkpoints import place as places
-    from orchestrator.cli.checkpoint import _place
 
-    place = _place(run, run_root)
+    place = place_of(run, run_root)
     if isinstance(place, int):
         return place
     return _reshape(place, places.choose(place, name), **options)

@@ -15,7 +15,7 @@ from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, resolve_batch
 from orchestrator.configs.fields import wishes
 from orchestrator.configs.hidden_size import hidden_size
 from orchestrator.configs.json_source import read_json_object
-from orchestrator.configs.merge import Origins, fill, merge, not_json
+from orchestrator.configs.merge import Origins, contradicted, fill, merge, not_json
 from orchestrator.configs.offload import offload_problems
 from orchestrator.configs.sizes import round_sizes
 from orchestrator.errors import JobFileError, Problem
@@ -74,6 +74,7 @@ def build(
     config, name = _file(spec, base_dir)
     asked = wishes(spec, pool, config, launcher)
     problems = [problem for wish in asked for problem in fill(config, wish, name)]
+    warnings = list(contradicted(asked, spec.overrides))
     merge(config, spec.overrides)
     mode = spec.auto or ("script" if launcher == "accelerate" else "resolve")
     origins = Origins(asked, spec.overrides, name)
@@ -83,7 +84,7 @@ def build(
     problems += [*not_json(config, origins), *_set_batch(config, pool)]
     resolved = tuple(resolve(config, autos))
     _raise([*problems, *offload_problems(config, spec)])
-    warnings = (*round_sizes(config, origins), *for_trainer_alone(config, autos))
+    warnings += [*round_sizes(config, origins), *for_trainer_alone(config, autos)]
     _raise([*_set_batch(config, pool), *unfilled(config, autos)])
     unresolved = tuple(".".join(path) for path in remaining(config, autos))
     return Built(config, (*warnings, *_without_batch(config)), resolved, unresolved)

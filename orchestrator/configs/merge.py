@@ -82,6 +82,20 @@ def merge(config: dict[str, Any], overrides: Mapping[str, Any]) -> None:
             config[key] = copy.deepcopy(value)
 
 
+def contradicted(wishes: Sequence[Wish], overrides: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each field of which `overrides` says something else: DeepSpeed sees that alone."""
+    for wish in wishes:
+        value: Any = overrides
+        for key in wish.path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and value != wish.value:
+            here = ".".join(("deepspeed.overrides", *wish.path))
+            what = f"does nothing: {here} says {json.dumps(value, default=str)}, and overrides go last"
+            yield Problem(
+                what, wish.where, json.dumps(wish.said or wish.value, default=str), "remove one of them"
+            )
+
+
 def not_json(config: Mapping[str, Any], origins: Origins) -> Iterator[Problem]:
     """Yield a problem for each number that YAML has and JSON has not."""
     for path, value in leaves(config):

@@ -24,7 +24,8 @@ def activation_bytes(shape: ModelShape, settings: Settings) -> int | None:
 
     With s tokens, b samples, width h and a heads: `sbh (34 + 5as/h)` for each block with eager attention, `34
     sbh` with flash attention, and with recomputation `2 sbh` for each block and all of the one being
-    recomputed. Where the MLP is known to be gated, `sb (24h + 8f)` stands for `34 sbh`.
+    recomputed. Inference keeps nothing: the block being computed is all there is. Where the MLP is known to
+    be gated, `sb (24h + 8f)` stands for `34 sbh`.
     """
     tokens = _tokens(shape, settings)
     if tokens is None or not shape.hidden_size or not shape.layers:
@@ -35,6 +36,8 @@ def activation_bytes(shape: ModelShape, settings: Settings) -> int | None:
             return None
         block += 5 * shape.heads * shape.sequence_length * tokens
     block = block * settings.parameter_bytes // 2
+    if shape.is_inference:
+        return block
     if settings.recompute:
         return settings.parameter_bytes * tokens * shape.hidden_size * shape.layers + block
     return block * shape.layers
@@ -50,7 +53,8 @@ def _block(shape: ModelShape, width: int) -> int:
 def logit_bytes(shape: ModelShape, settings: Settings) -> int | None:
     """Return the bytes of the logits of one micro-batch and of their copies, or None when not known."""
     tokens = _tokens(shape, settings)
-    return None if tokens is None or not shape.vocabulary else _LOGIT_BYTES * tokens * shape.vocabulary
+    each = settings.parameter_bytes if shape.is_inference else _LOGIT_BYTES
+    return None if tokens is None or not shape.vocabulary else each * tokens * shape.vocabulary
 
 
 def _tokens(shape: ModelShape, settings: Settings) -> int | None:

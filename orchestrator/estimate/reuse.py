@@ -33,7 +33,7 @@ def kept_elements(shape: ModelShape, settings: Settings) -> int:
     """
     if settings.stage < 3:
         return 0
-    reused = settings.max_reuse // (3 if settings.recompute else 2)
+    reused = 0 if shape.is_inference else settings.max_reuse // (3 if settings.recompute else 2)
     return min(shape.parameters, max(reused, settings.prefetch_bucket))
 
 

@@ -13,6 +13,7 @@ from orchestrator.configs.offload import offload_device
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.hosts import HostPool
     from orchestrator.job.deepspeed_spec import OffloadDevice, Precision
     from orchestrator.job.model import JobSpec
 
@@ -31,6 +32,11 @@ class World:
     def size(self) -> int:
         """Return the number of ranks."""
         return self.nodes * self.gpus_per_node
+
+    @classmethod
+    def of(cls, pool: HostPool) -> World:
+        """Return the ranks of a pool; every host counts as the one with the most slots."""
+        return cls(len(pool.hosts), max(len(host.slots) for host in pool.hosts))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class ModelShape:
 
     Attributes:
         parameters: number of parameters, shared ones once, adapters included.
-        trainable: those of them that are trained.
+        trainable: those of them that are trained; none for inference.
         largest_layer: parameters of the largest single module (DeepSpeed's `largest_layer_params`).
         hidden_size: width of the model.
         layers: number of transformer blocks.
@@ -54,6 +54,11 @@ class ModelShape:
     active_parameters: int | None = None
     intermediate_size: int | None = None
     gated: bool = False
+
+    @property
+    def is_inference(self) -> bool:
+        """Tell whether nothing trains: a step is one forward pass then."""
+        return self.trainable == 0
 
     @property
     def frozen(self) -> int:
@@ -113,7 +118,8 @@ def shape_of(spec: ModelSpec) -> ModelShape | None:
         if counted is None:
             return None
         adapters = counted
-    trainable = spec.trainable_parameters or adapters or spec.parameters
+    said = spec.trainable_parameters
+    trainable = said if said is not None else adapters or spec.parameters
     return ModelShape(
         spec.parameters + adapters,
         trainable,

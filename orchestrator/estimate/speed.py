@@ -99,15 +99,22 @@ def flops(shape: ModelShape, settings: Settings) -> int | None:
 
     For each token and parameter two in forward, two for the gradient of its input, two for its own where it
     is trained, two more with recomputation: 6 or 8 for a whole model (arXiv 2205.05198, appendix A).
-    Attention's own products, `4 layers h s` for each token, count alike.
+    Attention's own products, `4 layers h s` for each token, count alike. Inference has the forward alone.
     """
     if settings.micro_batch is None or not shape.sequence_length:
         return None
     tokens = settings.micro_batch * shape.sequence_length * settings.accumulation
+    if shape.is_inference:
+        return 2 * tokens * (shape.active + _attention(shape))
     trained = shape.active * shape.trainable // shape.parameters
     passes = 3 if settings.recompute else 2
-    attention = 2 * (shape.layers or 0) * (shape.hidden_size or 0) * shape.sequence_length
+    attention = _attention(shape)
     return 2 * tokens * (passes * (shape.active + attention) + trained + attention)
+
+
+def _attention(shape: ModelShape) -> int:
+    """Return what attention's own products count for each token, in parameters."""
+    return 2 * (shape.layers or 0) * (shape.hidden_size or 0) * (shape.sequence_length or 0)
 
 
 def _compute(shape: ModelShape, settings: Settings, hardware: Hardware) -> float | None:
@@ -132,7 +139,7 @@ def _offload(shape: ModelShape, settings: Settings, world: World, hardware: Hard
     mine = settings.parameter_bytes * shape.parameters / max(settings.hpz_group(world), 1)
     share = mine if settings.hpz_group(world) > 1 else mine / world.size
     if settings.offload_param != "none":
-        weights = 2 * settings.accumulation * share
+        weights = (1 if shape.is_inference else 2) * settings.accumulation * share
         fetched += _over(weights, hardware.host_link) or 0.0
         if settings.offload_param == "nvme":
             fetched += _over(weights * world.gpus_per_node, hardware.nvme) or 0.0

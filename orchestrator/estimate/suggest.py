@@ -27,6 +27,11 @@ HEADROOM = 0.9
 """Part of the memory that a suggestion may fill: CUDA's context, NCCL and fragments take the rest."""
 _ALIKE = 1.02
 """Step times closer than this count as equal: then the simpler settings come first."""
+LOSSY = {
+    "quantized_weights": "weights are gathered in 8 bits (qwZ)",
+    "quantized_gradients": "gradients are reduced in 4 bits (qgZ)",
+}
+"""Settings that change the training's numbers, and how."""
 _FIELDS = {  # of Settings: the job file's
     "stage": "zero_stage",
     "offload_optimizer": "offload_optimizer",
@@ -79,6 +84,15 @@ class Candidate:
         if self.time.total is not None:
             parts.append(f"{self.time.total:.3g} s a step, {self.time.bound} decides")
         return ", ".join(parts)
+
+    @property
+    def new_losses(self) -> tuple[str, ...]:
+        """Return what of `lossy` the job file does not say already."""
+        return tuple(
+            words
+            for name, words in LOSSY.items()
+            if getattr(self.settings, name) and not getattr(self.base, name)
+        )
 
     def fields(self) -> dict[str, Any]:
         """Return what has to change in the job file: key path to value, such as `deepspeed.hpz`: `node`."""
@@ -140,7 +154,8 @@ def suggest(
     """
     ranked: list[Candidate] = []
     dropped: list[Dropped] = []
-    for choice in _choices(settings, world, hardware, lossy=lossy):
+    choices = _choices(settings, world, hardware, lossy=lossy and not shape.is_inference)
+    for choice in _for_inference(choices, hardware) if shape.is_inference else choices:
         reason = _forbidden(choice, world, hardware)
         fitting = None if reason else _largest_fitting(shape, choice, world, hardware)
         if fitting is None:
@@ -172,6 +187,14 @@ def _choices(settings: Settings, world: World, hardware: Hardware, *, lossy: boo
             quantized_weights=weights,
             quantized_gradients=gradients,
         )
+
+
+def _for_inference(choices: Iterator[Settings], hardware: Hardware) -> Iterator[Settings]:
+    """Yield what is for weights alone: DeepSpeed 0.19.8 infers with stage 3 only (`runtime/engine.py`)."""
+    devices: tuple[OffloadDevice, ...] = ("none", "cpu", "nvme") if hardware.nvme else ("none", "cpu")
+    for choice in choices:
+        if choice.stage == 3 and choice.offload_optimizer == choice.offload_param == "none":
+            yield from (replace(choice, offload_param=device) for device in devices)
 
 
 def _forbidden(settings: Settings, world: World, hardware: Hardware) -> str:
@@ -246,10 +269,6 @@ def _candidate(
         if base.micro_batch < settings.micro_batch and _alike(as_is, time) and fits:
             settings, time = own, as_is
     gpu = gpu_memory(shape, settings, world)
-    words = {
-        "quantized_weights": "weights are gathered in 8 bits (qwZ)",
-        "quantized_gradients": "gradients are reduced in 4 bits (qgZ)",
-    }
     return Candidate(
         settings,
         base,
@@ -257,7 +276,7 @@ def _candidate(
         host_memory(shape, settings, world),
         time,
         traffic(shape, settings, world).between.total,
-        tuple(text for name, text in words.items() if getattr(settings, name)),
+        tuple(text for name, text in LOSSY.items() if getattr(settings, name)),
         tuple(_notes(settings, world, hardware, gpu)),
         world.gpus_per_node,
     )

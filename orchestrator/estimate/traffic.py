@@ -167,6 +167,8 @@ def _gathers(shape: ModelShape, settings: Settings, world: World) -> tuple[int, 
     cut = shape.parameters - persistent_elements(shape, settings)
     again = large * max(0, cut - kept_elements(shape, settings)) // max(1, cut)
     numerator, denominator = _gathered_bytes(shape, settings)
+    if shape.is_inference:
+        return large * numerator // denominator, 0, 0
     backward = again * gathers_in_backward(shape, settings)
     after = (whole - large) * settings.parameter_bytes
     return large * numerator // denominator, backward * numerator // denominator, after

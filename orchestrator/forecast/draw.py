@@ -79,7 +79,8 @@ def _sections(plan: PlanDocument, width: int, style: Style) -> Iterator[tuple[st
         yield "Model", model_lines(plan.estimates, (plan.seconds or {}).get("model.config"))
         yield "Memory", memory_lines(plan.estimates, style)
         yield "Traffic", traffic_lines(plan.estimates, style)
-        yield "Checkpoint", checkpoint_lines(plan.estimates)
+        if not plan.estimates.shape.is_inference:
+            yield "Checkpoint", checkpoint_lines(plan.estimates)
     if plan.suggestions is not None and plan.estimates is not None:
         yield "Suggested", suggestion_lines(plan.suggestions, plan.estimates, style)
     yield "Checked", _checked(plan, width)

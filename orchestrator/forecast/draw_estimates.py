@@ -26,7 +26,7 @@ def model_lines(made: Estimates, took: float | None = None) -> Iterator[str]:
     shape = made.shape
     parts = [f"{count(shape.parameters)} parameters"]
     if shape.trainable != shape.parameters:
-        parts.append(f"{count(shape.trainable)} of them trained")
+        parts.append(f"{'none' if shape.is_inference else count(shape.trainable)} of them trained")
     if shape.active_parameters is not None:
         parts.append(f"{count(shape.active_parameters)} for each token")
     if shape.largest_layer is not None:
@@ -46,7 +46,7 @@ def model_lines(made: Estimates, took: float | None = None) -> Iterator[str]:
 
 def memory_lines(made: Estimates, style: Style = plain) -> Iterator[str]:
     """Yield the memory of a GPU and of a host side by side, and DeepSpeed's own figures below."""
-    gpu, host = list(_gpu_rows(made.gpu)), list(_host_rows(made.host))
+    gpu, host = list(_gpu_rows(made.gpu, trains=not made.shape.is_inference)), list(_host_rows(made.host))
     ranks = made.world.gpus_per_node
     head = ["of a GPU", "GiB", "", f"of a host ({ranks} {'rank' if ranks == 1 else 'ranks'})", "GiB"]
     empty = ("", "")
@@ -64,24 +64,27 @@ def memory_lines(made: Estimates, style: Style = plain) -> Iterator[str]:
         yield f"DeepSpeed's own estimate, of states alone: {said}{as_if}"
 
 
-def _gpu_rows(gpu: MemoryPerGpu) -> Iterator[tuple[str, str]]:
-    update = gpu.update > gpu.backward
+def _gpu_rows(gpu: MemoryPerGpu, *, trains: bool) -> Iterator[tuple[str, str]]:
+    update = trains and gpu.update > gpu.backward
     yield "parameters", _gib(gpu.parameters)
-    yield "gradients", _aside(gpu.gradients, aside=not (update or gpu.early))
-    yield "optimizer", _gib(gpu.optimizer)
+    if trains:
+        yield "gradients", _aside(gpu.gradients, aside=not (update or gpu.early))
+        yield "optimizer", _gib(gpu.optimizer)
     if gpu.secondary:
         yield "hpZ secondary copy", _gib(gpu.secondary)
     if gpu.live:
         yield "gathered weights", _aside(gpu.live, aside=update)
     # Below stage 3 the buckets take the place of the logits.
     instead = not gpu.early and gpu.buffers > (gpu.logits or 0)
-    yield "buffers", _aside(gpu.buffers, aside=not gpu.early and (update or not instead))
+    if trains or gpu.buffers:
+        yield "buffers", _aside(gpu.buffers, aside=not gpu.early and (update or not instead))
     yield "activations", _aside(gpu.activations, aside=update)
     yield "logits", _aside(gpu.logits, aside=update or instead)
     if update:
         yield "gradients in fp32", _gib(gpu.step)
     at_least = "at least, " if gpu.missing else ""
-    yield f"peak ({at_least}in {'step' if update else 'backward'})", _gib(gpu.total)
+    when = ("step" if update else "backward") if trains else "forward"
+    yield f"peak ({at_least}in {when})", _gib(gpu.total)
 
 
 def _host_rows(host: HostMemory) -> Iterator[tuple[str, str]]:

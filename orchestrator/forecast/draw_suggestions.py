@@ -103,7 +103,7 @@ def _told(ranked: tuple[Candidate, ...]) -> Iterator[str]:
     if not best.changed:
         yield "nothing is predicted to be faster than what the job file says"
         return
-    yield "to take the first (--suggest --write does it):"
+    yield f"to take the first (--suggest --write{' --lossy' * bool(best.new_losses)} does it):"
     yield from (f"  {key}: {yaml_value(value)}" for key, value in best.fields().items())
     yield from (line for note in best.notes for line in wrapped(f"  ({note})", _NOTE, "   "))
 

@@ -152,7 +152,7 @@ def estimates(shape: ModelShape, settings: Settings, world: World, hardware: Har
             traffic(shape, each, world),
             step_time(shape, each, world, hardware),
         )
-        for name, each in _compared(settings, world)
+        for name, each in _compared(settings, world, trains=not shape.is_inference)
     )
     own = next(each for each in compared if each.own)
     return Estimates(
@@ -162,14 +162,14 @@ def estimates(shape: ModelShape, settings: Settings, world: World, hardware: Har
         hardware,
         gpu_memory(shape, settings, world),
         host_memory(shape, settings, world),
-        deepspeed_model_states(shape, settings, world),
+        None if shape.is_inference else deepspeed_model_states(shape, settings, world),
         compared,
-        checkpoint_bytes(shape, settings),
-        plan_cadence(shape, settings, world, hardware, step=own.time.total),
+        0 if shape.is_inference else checkpoint_bytes(shape, settings),
+        None if shape.is_inference else plan_cadence(shape, settings, world, hardware, step=own.time.total),
     )
 
 
-def _compared(settings: Settings, world: World) -> Iterator[tuple[str, Settings]]:
+def _compared(settings: Settings, world: World, *, trains: bool) -> Iterator[tuple[str, Settings]]:
     """Yield the ways to run that are compared, by name: with each feature of ZeRO++, and the job's own."""
     plain = replace(settings, stage=3, **_OFF)
     group = settings.hpz if settings.stage == 3 and settings.hpz > 1 else world.gpus_per_node
@@ -179,6 +179,7 @@ def _compared(settings: Settings, world: World) -> Iterator[tuple[str, Settings]
         compared.append(("+ hpZ", replace(plain, hpz=group)))
     if world.nodes > 1:
         compared.append(("+ qwZ", replace(plain, quantized_weights=True)))
+    if world.nodes > 1 and trains:
         compared.append(("+ qgZ", replace(plain, quantized_gradients=True)))
         compared.append(("all of ZeRO++", replace(plain, **every)))
     own = next((i for i, (_, each) in enumerate(compared) if each == settings), None)

@@ -124,8 +124,7 @@ def _estimates(examined: Examination, shape: ModelShape | None) -> Estimates | N
     except JobFileError as error:
         examined.add(error)
         return None
-    world = World(len(pool.hosts), max(len(host.slots) for host in pool.hosts))
-    return estimates(shape, settings_of(examined.config, spec), world, hardware)
+    return estimates(shape, settings_of(examined.config, spec), World.of(pool), hardware)
 
 
 def _learned(made: Estimates | None) -> dict[str, Any]:
@@ -134,6 +133,7 @@ def _learned(made: Estimates | None) -> dict[str, Any]:
         return {}
     learned: dict[str, Any] = {"gpu_memory_needed": made.gpu.total, "tensors": _matrices(made.shape)}
     learned |= {"pretrained_in": made.shape.pretrained_in, "gpu_memory": made.hardware.gpu_memory}
+    learned |= {"host_memory_needed": made.host.total, "host_memory": made.hardware.host_memory}
     return {key: value for key, value in learned.items() if value is not None}
 
 

@@ -65,8 +65,8 @@ def _hardware(made: Estimates) -> Iterator[Wish]:
         "gpu": hardware.gpu_memory is not None or hardware.device == "cpu",
         "link": hardware.link is not None or made.world.nodes == 1,
         "host_memory": hardware.host_memory is not None or not made.host.training,
-        "storage": hardware.storage is not None,
-        "host_mtbf": hardware.host_mtbf is not None,
+        "storage": hardware.storage is not None or made.shape.is_inference,
+        "host_mtbf": hardware.host_mtbf is not None or made.shape.is_inference,
     }
     for name, is_known in known.items():
         if not is_known:
@@ -86,7 +86,9 @@ def assumptions(examined: Examination, made: Estimates | None) -> Iterator[str]:
         yield "plain data parallelism in fp32: there is no deepspeed section"
     elif examined.unresolved:
         yield f"DeepSpeed's defaults for what the script fills in: {', '.join(examined.unresolved)}"
-    if not isinstance(examined.config.get("optimizer"), dict):
+    if made.shape.is_inference:
+        yield "nothing trains (model.trainable_parameters: 0): a step is one forward pass, nothing is saved"
+    elif not isinstance(examined.config.get("optimizer"), dict):
         yield "the script's optimizer is of Adam's kind: 8 bytes of states a parameter (deepspeed.optimizer)"
     yield from _of_model(spec, made)
     if made.cadence is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import JobFileError, Problem, SubmitError
-from orchestrator.forecast.draw_suggestions import yaml_value
+from orchestrator.forecast.draw_suggestions import settings_name, yaml_value
 from orchestrator.forecast.examine import Examination
 from orchestrator.forecast.wishes import ACTIVATIONS
 from orchestrator.job import load_job
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from orchestrator.forecast.document import PlanDocument
 
 
-def write_best(path: Path, plan: PlanDocument) -> Iterator[str]:
+def write_best(path: Path, plan: PlanDocument, *, lossy: bool = False) -> Iterator[str]:
     """Write the best suggestion; yield the change as a unified diff.
 
     Args:
         path: the job file.
         plan: its plan, with suggestions.
+        lossy: take settings that change the training's numbers, too.
 
     Raises:
         JobFileError: there is nothing to suggest, the settings cannot be set in place, or the job would have
@@ -37,7 +38,12 @@ def write_best(path: Path, plan: PlanDocument) -> Iterator[str]:
         fix = "say what is missing under `To see more`, or use more or larger hosts"
         raise JobFileError(Problem("there are no settings to write", str(path), fix=fix))
     _refuse_guesses(path, plan)
-    fields = {key: yaml_value(value) for key, value in plan.suggestions.ranked[0].fields().items()}
+    first = plan.suggestions.ranked[0]
+    best = next((each for each in plan.suggestions.ranked if lossy or not each.new_losses), None)
+    if best is not first:
+        words = ", ".join(first.new_losses)
+        yield f"left out what is predicted to be faster: {settings_name(first.settings)}; {words} (--lossy)"
+    fields = {} if best is None else {key: yaml_value(value) for key, value in best.fields().items()}
     if not fields:
         yield f"{path} has the best settings already; nothing was written"
         return

@@ -152,9 +152,8 @@ def _accelerate(known: _Job, target: Path, *, is_stdout: bool, fields: bool) -> 
     if len({len(host.slots) for host in known.pool.hosts}) > 1 and not known.filter:
         notes.append("hosts have different numbers of slots: Accelerate starts the same number on each")
     if is_stdout and files:
-        notes.append(
-            f"the files that it names ({', '.join(path.name for path, _ in files)}) come with -o FILE"
-        )
+        names = ", ".join(str(path) for path, _ in files)
+        notes.append(f"it names {names}, which only -o FILE writes")
     text = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=4096)
     return Exported(((target, text), *files), tuple(notes))
 

@@ -36,6 +36,8 @@ def _arguments(answers: Answers, machine: Machine) -> list[str] | None:
     script = guess.script(answers, machine)
     if answers["train.launcher"] == "accelerate" or answers["ask.deepspeed"] == "none":
         return None  # Accelerate hands the configuration over itself
+    if not script.exists:  # it may still be written so that it takes them
+        return ["--deepspeed_config", "{ds_config}"]
     return script.arguments or None
 
 

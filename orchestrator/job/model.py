@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from orchestrator.hosts.hostline import MAX_SLOTS
 from orchestrator.job.checkpoint_spec import KeepSpec  # noqa: TC001 - as below
 from orchestrator.job.container_spec import ContainerSpec  # noqa: TC001 - as below
 from orchestrator.job.deepspeed_spec import Count, DeepSpeedSpec  # noqa: TC001 - as below
@@ -31,6 +32,7 @@ from orchestrator.job.values import (  # noqa: TC001 - pydantic reads the annota
 
 Backend = Literal["local", "pdsh", "ssh", "slurm"]
 Launcher = Literal["torchrun", "deepspeed", "accelerate"]
+_MOST_HOSTS = 100_000  # ten times the largest cluster; what is meant by more is a slip
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -66,8 +68,12 @@ class ClusterSpec(_Section):
     hostfile: JobPath | None = Field(
         default=None, description="DeepSpeed hostfile: one host a line, with slots=N."
     )
-    nodes: Count | None = Field(default=None, description="Number of hosts: the first N of the pool.")
-    slots: Count | None = Field(default=None, description="Ranks on each host: its first K slots.")
+    nodes: Count | None = Field(
+        default=None, le=_MOST_HOSTS, description="Number of hosts: the first N of the pool."
+    )
+    slots: Count | None = Field(
+        default=None, le=MAX_SLOTS, description="Ranks on each host: its first K slots."
+    )
     include: Text | None = Field(
         default=None, description="Hosts and slots to use, as in deepspeed --include."
     )

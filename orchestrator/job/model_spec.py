@@ -13,6 +13,7 @@ from orchestrator.job.values import (  # noqa: TC001 - as above
     ByteSize,
     Duration,
     ParameterCount,
+    TrainedCount,
     Word,
 )
 
@@ -39,8 +40,9 @@ class ModelSpec(Section):
     parameters: ParameterCount | None = Field(
         default=None, description="Number of parameters, such as 7B; in place of config."
     )
-    trainable_parameters: ParameterCount | None = Field(
-        default=None, description="Parameters that are trained; default: all, or the adapters of lora."
+    trainable_parameters: TrainedCount | None = Field(
+        default=None,
+        description="Parameters that are trained, 0 for inference; default: all, or the adapters of lora.",
     )
     lora: LoraSpec | None = Field(default=None, description="Low-rank adapters on a frozen model.")
     largest_layer: ParameterCount | None = Field(
@@ -66,6 +68,10 @@ class ModelSpec(Section):
     def _trains_what_it_has(self) -> ModelSpec:
         if self.parameters and self.trainable_parameters and self.trainable_parameters > self.parameters:
             raise ValueError("trainable_parameters are more than parameters")
+        if self.lora is not None and self.trainable_parameters == 0:
+            raise ValueError(
+                "trainable_parameters: 0 is inference, and lora trains adapters; remove one of them"
+            )
         return self
 
 

@@ -43,6 +43,15 @@ def parse_count(value: Any) -> int:
     return _whole(number, _COUNTS.get(unit.lower()), _COUNT)
 
 
+def parse_count_or_none(value: Any) -> int:
+    """Return a number of things as `parse_count` does; it may be 0.
+
+    Raises:
+        ValueError: as there.
+    """
+    return 0 if value == 0 and not isinstance(value, bool) else parse_count(value)
+
+
 def parse_bandwidth(value: Any) -> float:
     """Return a bandwidth in bytes per second, of one direction.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
 from orchestrator.job.durations import parse_duration
-from orchestrator.job.quantities import parse_bandwidth, parse_bytes, parse_count
+from orchestrator.job.quantities import parse_bandwidth, parse_bytes, parse_count, parse_count_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,6 +120,7 @@ Duration = Annotated[
 _QUANTITY = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "minLength": 1}]})
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), _QUANTITY]
 ParameterCount = Annotated[int, BeforeValidator(parse_count), _QUANTITY]
+TrainedCount = Annotated[int, BeforeValidator(parse_count_or_none), _QUANTITY]
 Bandwidth = Annotated[float, BeforeValidator(parse_bandwidth), _QUANTITY]
 JobName = Annotated[str, AfterValidator(_job_name), WithJsonSchema({"type": "string", "maxLength": 100})]
 Line = Annotated[

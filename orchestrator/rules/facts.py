@@ -71,6 +71,8 @@ class Facts:
         deepspeed: version of DeepSpeed that the ranks import.
         gpu_memory_needed: estimate for one GPU, in bytes.
         gpu_memory: memory of one GPU, in bytes.
+        host_memory_needed: estimate for one host, in bytes.
+        host_memory: memory of one host, in bytes.
         gpus_per_host: GPUs that each host has, used or not.
         unfiltered_world: ranks there would be without include and exclude.
         tensors: elements of each weight of the model that has two dimensions or more.
@@ -87,6 +89,8 @@ class Facts:
     deepspeed: str | None = None
     gpu_memory_needed: int | None = None
     gpu_memory: int | None = None
+    host_memory_needed: int | None = None
+    host_memory: int | None = None
     gpus_per_host: int | None = None
     unfiltered_world: int | None = None
     tensors: tuple[int, ...] | None = None

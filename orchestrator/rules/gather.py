@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -51,23 +52,34 @@ def gather(job: LoadedJob, pool: HostPool, config: Mapping[str, Any] | None) -> 
         except JobFileError:
             known = Hardware()  # a GPU that the table lacks matters to estimates alone: `plan` tells of it
         facts = replace(facts, compute_capability=known.capability, gpu_memory=known.gpu_memory)
-        facts = replace(facts, gpu_memory_needed=_needed(facts))
+        facts = replace(facts, host_memory=known.host_memory)
+    if spec.model is not None:
+        facts = _with_memory(facts)
     return _with_hosts(facts) if facts.active(HPZ, QGZ) else facts
 
 
-def _needed(facts: Facts) -> int | None:
-    """Return the bytes that a GPU needs, where the job file has the model's numbers and the GPU."""
-    model = facts.spec.model
-    if model is None or facts.gpu_memory is None:
-        return None
+def _with_memory(facts: Facts) -> Facts:
+    """Add what a GPU and a host need and a simulated host has, where the job file has the model's numbers."""
     from orchestrator import estimate  # noqa: PLC0415 - most jobs do not say
 
-    shape = estimate.shape_of(model)
-    if shape is None:
+    shape = None if facts.spec.model is None else estimate.shape_of(facts.spec.model)
+    here = facts.host_memory or _share_of_this_machine(facts)
+    if shape is None or (facts.gpu_memory is None and here is None):
+        return replace(facts, host_memory=here)
+    known = shape, estimate.settings_of(facts.config, facts.spec), estimate.World.of(facts.pool)
+    gpu = None if facts.gpu_memory is None else estimate.gpu_memory(*known).total
+    host = estimate.host_memory(*known).total
+    return replace(facts, gpu_memory_needed=gpu, host_memory=here, host_memory_needed=host)
+
+
+def _share_of_this_machine(facts: Facts) -> int | None:
+    """Return the bytes that a simulated host has: they share the memory of this machine."""
+    if facts.spec.cluster.backend != "local" or facts.spec.cluster.login is not None:
         return None
-    hosts = facts.pool.hosts
-    world = estimate.World(len(hosts), max(len(host.slots) for host in hosts))
-    return estimate.gpu_memory(shape, estimate.settings_of(facts.config, facts.spec), world).total
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(facts.pool.hosts)
+    except (OSError, ValueError):
+        return None
 
 
 def _with_hosts(facts: Facts) -> Facts:

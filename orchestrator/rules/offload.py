@@ -82,6 +82,25 @@ def gpu_memory(facts: Facts) -> Iterator[Problem]:
         yield Problem(what, where, None, fix)
 
 
+@rule("host-memory", "warning")
+def host_memory(facts: Facts) -> Iterator[Problem]:
+    """A run should fit into the memory of its hosts.
+
+    Source: the planner's estimate: what is offloaded, or the model as it is made on every rank.
+    """
+    needed, there = facts.host_memory_needed, facts.host_memory
+    if needed is None or there is None or needed <= there:
+        return
+    what = f"a host needs about {needed / _GIB:.1f} GiB of memory and has {there / _GIB:.1f}"
+    if facts.offloads("offload_optimizer") or facts.offloads("offload_param"):
+        fix = "use more hosts, or offload less: offload_param: none, or nvme"
+        field = "offload_optimizer" if facts.offloads("offload_optimizer") else "offload_param"
+        yield Problem(what, facts.where(field, ZERO, field, "device"), None, fix)
+    else:
+        fix = "make the model in parts: zero_stage: 3 with zero3_init: true, or fewer ranks a host"
+        yield Problem(what, "deepspeed.zero3_init", None, fix)
+
+
 @rule("offload-settings-unused", "warning")
 def offload_settings_unused(facts: Facts) -> Iterator[Problem]:
     """pin_memory and force_ds_cpu_optimizer are for offload alone.

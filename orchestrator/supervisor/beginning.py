@@ -148,7 +148,7 @@ def _told_tag(folder: Path, name: str) -> Tag:
         CheckpointError: it is gone, or not complete any more.
     """
     from orchestrator.checkpoints import sightings  # noqa: PLC0415 - as above
-    from orchestrator.checkpoints.universal import SUFFIX  # noqa: PLC0415 - as above
+    from orchestrator.checkpoints.tag import SUFFIX  # noqa: PLC0415 - as above
 
     seen = {one.path.name: one for one in sightings(folder)}
     found = [seen[word].examine() for word in (name, name + SUFFIX) if word in seen]

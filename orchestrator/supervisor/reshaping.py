@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints.aside import set_aside
+from orchestrator.checkpoints.owner import note_renamed
 from orchestrator.checkpoints.universal import zero_ranks
 from orchestrator.checkpoints.universal_make import Conversion, conversion_for
 from orchestrator.states import State
@@ -27,6 +28,7 @@ def make_room(run_dir: RunDir, plan: LaunchPlan, start: Start) -> None:
             Path(plan.checkpoint_dir), start, zero_ranks(plan.deepspeed, plan.world_size)
         ):
             run_dir.add_event("set_aside", tag=old, name=new)
+            note_renamed(run_dir, old, new)
 
 
 class Reshaping:

@@ -114,10 +114,12 @@ class Restarting:
         if self._plan.checkpoint_dir is None:
             return "train.checkpoint_dir is not set, so it would begin from nothing"
         from orchestrator.checkpoints import last_complete  # noqa: PLC0415 - few runs come here
+        from orchestrator.checkpoints.tag import SUFFIX  # noqa: PLC0415 - as above
 
         before = self._run_dir.plan(self._run_dir.attempt(number)).resume_tag
         tag = last_complete(Path(self._plan.checkpoint_dir))
-        if tag is None or tag.name == before or tag.modified < self._began - CLOCK_SECONDS:
+        old = tag is None or before in (tag.name, tag.name + SUFFIX)
+        if tag is None or old or tag.modified < self._began - CLOCK_SECONDS:
             return f"no complete checkpoint has come into {self._plan.checkpoint_dir} in this attempt"
         return None
 

@@ -37,7 +37,7 @@ def start(job: str, folder: Path, words: list[object], **settings: object) -> Su
 
 def args(steps: int, *more: object) -> list[object]:
     few = ["--seq_len", 64, "--steps", steps, "--eval_every", 3, "--warmup_steps", 2]
-    return ["--output_dir", "{run_dir}/output", *few, *more]
+    return ["--output_dir", "{run_dir}/output", "--checkpoint_dir", "{checkpoint_dir}", *few, *more]
 
 
 def losses(run: Submitted) -> dict[int, float]:
@@ -139,11 +139,12 @@ def test_a_resumed_run_goes_on_as_if_never_interrupted(offloaded, text, tmp_path
     run = start(
         "job.zero3_offload.yaml",
         tmp_path,
-        ["--output_dir", str(kept.parent), *args(6, "--data", text)[2:]],
+        args(6, "--data", text),
         train__checkpoint_dir=str(kept),
         train__resume="always",
     )
     assert "resumed step_3 at step 3" in run.said
+    assert (kept / "step_6" / "metrics.json").is_file()  # and not in the new run's folder
     whole = losses(offloaded)
     assert losses(run) == pytest.approx({step: whole[step] for step in (4, 5, 6)}, abs=0.002)
 

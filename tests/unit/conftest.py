@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from orchestrator.agent import processes
 from orchestrator.bundle import agent_zip
 from orchestrator.states import State
-from tests import samples
+from tests import planned, samples
 from tests.samples import ROOT
 
 if TYPE_CHECKING:
@@ -97,3 +98,15 @@ def zero_run(here: Path) -> RunDir:
     (logs / "node2.rank3.err").write_text("ValueError: bad\n")
     (logs / "node2.rank2.out").write_text("ok\n")
     return made
+
+
+@pytest.fixture
+def job(here: Path) -> Callable[..., Path]:
+    """Return a function that writes job.yaml: that of tests.planned with a model, and what else is asked."""
+
+    def write(text: str = "", *, model: bool = True, base: str = planned.JOB) -> Path:
+        text = base + (f"model: {json.dumps(planned.MODEL)}\n" if model else "") + text
+        (here / "job.yaml").write_text(text)
+        return here / "job.yaml"
+
+    return write

@@ -147,6 +147,7 @@ def test_prune_wants_numbers(tmp_path, folder):
     assert "its job file has no numbers" in errors("prune", "job-abcd")
     assert "need each other" in errors("prune", str(folder), "--keep-best", "2")
     assert "need each other" in errors("prune", str(folder), "--metric", "loss")
+    assert "--best-is says nothing" in errors("prune", "job-abcd", "--best-is", "highest")
 
 
 def test_prune_of_a_folder_of_runs_is_refused(tmp_path):

@@ -9,11 +9,13 @@ import pytest
 from orchestrator import registry
 from orchestrator.checkpoints import sightings
 from orchestrator.checkpoints.command import known_runs
-from orchestrator.checkpoints.owner import note_before, of_deepspeed, owner_of
+from orchestrator.checkpoints.owner import note_before, note_renamed, noted_before, of_deepspeed, owner_of
 from orchestrator.rundir import write_json
 from orchestrator.states import State
 from tests import samples
 from tests.unit.test_checkpoints import NOW, put, save, trainer, universal
+
+RIVAL = "the run rival-1 saved in this folder at the same time, or within a minute of it"
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,21 @@ def test_an_earlier_runs_tag_that_is_written_over_stays_the_earlier_runs(tmp_pat
     assert foreign(run, folder, "global_step2") == "it was there before the run"
 
 
+def test_a_tag_that_was_set_aside_is_there_under_its_new_name(tmp_path, folder):
+    """Fewer ranks save in its place: what they write under the old name is theirs."""
+    (save(folder, "global_step2", ranks=8, at=NOW) / "more").mkdir()
+    save(folder, "global_step3", ranks=8, at=NOW)
+    run = begun(tmp_path, folder)
+    (folder / "global_step2").rename(folder / "global_step2_of_8_ranks")
+    note_renamed(run, "global_step2", "global_step2_of_8_ranks")
+    note_renamed(run, "global_step7", "global_step7_of_8_ranks")  # its own, of an earlier attempt
+    save(folder, "global_step2", ranks=4, at=NOW + 60)
+    assert foreign(run, folder, "global_step2") == ""
+    for name in ("global_step2_of_8_ranks", "global_step3"):
+        assert foreign(run, folder, name) == "it was there before the run"
+    assert noted_before(run) == {"global_step2_of_8_ranks", "global_step3"}
+
+
 def test_deep_folders_are_noted_too(tmp_path, folder):
     trainer(folder / "project")
     run = begun(tmp_path, folder)
@@ -111,7 +128,7 @@ def test_two_runs_at_once_leave_each_others_alone(tmp_path, folder, where):
     begun(tmp_path, folder / where, "rival-1", started=NOW + 30, ended=NOW + 90)
     save(folder, "global_step2", ranks=4, at=NOW + 60)
     save(folder, "global_step9", ranks=4, at=NOW + 900)
-    assert foreign(run, folder, "global_step2") == "the run rival-1 saved in this folder at the same time"
+    assert foreign(run, folder, "global_step2") == RIVAL
     assert foreign(run, folder, "global_step9") == ""
 
 

@@ -150,6 +150,18 @@ def test_overrides_win_over_file_and_fields_and_are_not_shared(tmp_path):
     assert overrides == spec_before
 
 
+def test_a_field_that_overrides_contradict_is_told():
+    known = {"zero_stage": 3, "precision": "bf16", "micro_batch_per_gpu": 1}
+    over = {"zero_optimization": {"stage": 2}, "bf16": {"enabled": False}}
+    said = [str(warning) for warning in built(**known, overrides=over).warnings]
+    assert said[0].startswith(
+        "deepspeed.zero_stage: does nothing: deepspeed.overrides.zero_optimization.stage says 2, and"
+    )
+    assert [text.partition(":")[0] for text in said] == ["deepspeed.zero_stage", "deepspeed.precision"]
+    same = built(**known, overrides={"zero_optimization": {"stage": 3, "round_robin_gradients": True}})
+    assert same.warnings == ()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

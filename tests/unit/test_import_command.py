@@ -203,6 +203,16 @@ def test_export_to_stdout_and_with_settings(here):
     assert done.stdout == "a slots=2\nb slots=1\n"
 
 
+def test_what_an_export_to_stdout_names_without_writing_it_is_told(here):
+    (here / "hosts").write_text("a slots=2\nb slots=2\n")
+    (here / "job.yaml").write_text(JOB)
+    done = run(here, "export", "accelerate", "job.yaml")
+    named = yaml.safe_load(done.stdout)["deepspeed_config"]["deepspeed_config_file"]
+    assert not (here / "ds_config.json").exists()
+    assert f"it names {named}, " in done.stderr
+    assert "which only -o FILE writes" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "message"),
     [

@@ -182,6 +182,12 @@ def test_the_script_tells_how_it_takes_the_configuration(tmp_path, text, launche
     assert answers["train.args"] == args
 
 
+def test_a_script_that_is_still_to_be_written_is_to_take_the_configuration():
+    """Else the rule configuration-not-passed would warn of the job that init has just written."""
+    assert asked(BARE)["train.args"] == ["--deepspeed_config", "{ds_config}"]
+    assert asked(BARE, **{"train.launcher": "accelerate"})["train.args"] is None
+
+
 def test_a_module_and_a_count_go_to_keys_of_their_own():
     data = job_data({"train.script": "-m my.train", "model.config": "7B"})
     assert data == {"train": {"module": "my.train"}, "model": {"parameters": "7B"}}

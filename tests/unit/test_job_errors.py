@@ -49,6 +49,12 @@ def test_what_is_kept_has_to_be_said_in_full(small):
     assert "last" in small(saved, "train.keep_checkpoints.metric=loss", "train.keep_checkpoints.best=1")
 
 
+@pytest.mark.parametrize(("key", "most"), [("slots", 4096), ("nodes", 100000)])
+def test_numbers_that_no_cluster_has_are_a_slip(small, key, most):
+    for value in (most + 1, 2**70, 10**30):
+        assert f"cluster.{key}: expected {most:g} or less" in small(f"cluster.{key}={value}")
+
+
 WRONG = """\
 name: x
 hostfile: hosts

@@ -11,38 +11,8 @@ import pytest
 
 from orchestrator.configs.verify import Verified
 from orchestrator.errors import Problem
-from orchestrator.job import load_job
+from tests.planned import HARDWARE, JOB, MODEL
 from tests.samples import ROOT, click, orchestrate
-
-MODEL = {
-    "parameters": "7B",
-    "hidden_size": 4096,
-    "layers": 32,
-    "vocabulary": 32000,
-    "sequence_length": 2048,
-}
-JOB = """\
-# our first job
-cluster: {backend: local, nodes: 2, slots: 4}
-train: {script: train.py}
-deepspeed:
-  zero_stage: 3   # weights too
-  micro_batch_per_gpu: 2
-  gradient_accumulation_steps: 4
-  precision: bf16
-"""
-
-
-@pytest.fixture
-def job(here):
-    """Return a function that writes job.yaml: the one above with a model, and what else is asked for."""
-
-    def write(text: str = "", *, model: bool = True, base: str = JOB):
-        text = base + (f"model: {json.dumps(MODEL)}\n" if model else "") + text
-        (here / "job.yaml").write_text(text)
-        return here / "job.yaml"
-
-    return write
 
 
 def test_without_a_model_it_shows_hosts_and_batch_and_what_to_add(job):
@@ -120,70 +90,6 @@ def test_a_sweep_is_planned_by_its_first_point(job):
     assert "a sweep of 2 points" in click("plan", "job.yaml", "--quick").output
     plan = json.loads(click("plan", "job.yaml", "--quick", "--json").output)
     assert (plan["points"], plan["settings"]["stage"]) == (2, 2)
-
-
-# -- suggestions --------------------------------------------------------------------------------------
-
-HARDWARE = "hardware: {gpu: H100-80GB, link: 10Gbit/s, host_memory: 1TB}\n"
-
-
-def test_suggestions_have_the_jobs_own_settings_among_them(job):
-    job(HARDWARE)
-    output = click("plan", "job.yaml", "--quick", "--suggest").output
-    table = output.partition("Suggested")[2]
-    assert table.count("\n            > ") == 2  # its row, and what > means
-    assert "--suggest --write" in table
-
-
-def test_write_sets_the_best_and_keeps_every_comment(job):
-    path = job(HARDWARE)
-    best = json.loads(click("plan", "job.yaml", "--quick", "--suggest", "--json").output)["suggestions"][
-        "ranked"
-    ][0]
-    assert best["fields"]
-    result = click("plan", "job.yaml", "--quick", "--suggest", "--write")
-    assert result.return_value == 0
-    text = path.read_text()
-    assert "# our first job" in text
-    assert "  zero_stage: 3   # weights too" in text
-    fields = load_job(path).spec.deepspeed.model_dump()
-    assert {
-        f"deepspeed.{key}": value for key, value in fields.items() if f"deepspeed.{key}" in best["fields"]
-    } == best["fields"]
-    changed = [line[1:] for line in result.output.splitlines() if line.startswith("+ ")]
-    assert changed
-    assert set(changed) <= set(text.splitlines())
-    again = click("plan", "job.yaml", "--quick", "--suggest", "--write")
-    assert "has the best settings already" in again.output
-    assert path.read_text() == text
-
-
-def test_what_contradicts_a_config_file_is_not_written(job):
-    path = job(HARDWARE, base=JOB.replace("precision: bf16", "precision: bf16\n  config_file: ds.json"))
-    (path.parent / "ds.json").write_text('{"zero_optimization": {"zero_hpz_partition_size": 1}}')
-    before = path.read_text()
-    done = orchestrate("plan", "job.yaml", "--quick", "--suggest", "--write", cwd=path.parent)
-    assert done.returncode == 2
-    assert "contradict something else in the job file" in done.stderr
-    assert "ds.json" in done.stderr
-    assert path.read_text() == before
-
-
-def test_nothing_is_written_where_nobody_can_tell_what_fits(job):
-    path = job("model: {parameters: 7B}\n" + HARDWARE, model=False)
-    before = path.read_text()
-    done = orchestrate("plan", "job.yaml", "--quick", "--suggest", "--write", cwd=path.parent)
-    assert done.returncode == 2
-    assert "model.hidden_size" in done.stderr
-    assert path.read_text() == before
-
-
-@pytest.mark.parametrize("words", [["--write"], ["--suggest", "--write", "--set", "cluster.nodes=1"]])
-def test_write_changes_the_file_and_so_needs_suggestions_for_it(job, words):
-    job()
-    done = orchestrate("plan", "job.yaml", *words, cwd=job().parent)
-    assert done.returncode == 2
-    assert "--write" in done.stderr
 
 
 # -- the model's configuration ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from orchestrator import registry
+from orchestrator.checkpoints.command import known_runs
 from orchestrator.errors import RunNotFoundError
 from tests import samples
 
@@ -72,6 +73,12 @@ def test_links_to_deleted_runs_are_forgotten(tmp_path):
     shutil.rmtree(run.path)
     assert registry.all_runs() == []
     assert list(registry.state_dir().iterdir()) == []
+
+
+def test_a_supervisor_forgets_no_run_on_a_disk_that_its_host_lacks(tmp_path):
+    registry.remember(tmp_path / "elsewhere/job-aaaa")
+    assert list(known_runs(None)) == []
+    assert (registry.state_dir() / "job-aaaa").is_symlink()
 
 
 def test_a_run_that_took_the_place_of_a_deleted_one_is_found(tmp_path):

@@ -15,6 +15,7 @@ from orchestrator.supervisor.scheduler import FixedHosts, Interruption
 from orchestrator.verdict.evidence import HostEnd, RankEnd
 from orchestrator.verdict.judge import Verdict
 from tests import samples
+from tests.shards import save_tag
 
 
 @dataclasses.dataclass
@@ -122,6 +123,15 @@ def test_more_time_is_asked_for_only_with_something_to_go_on_from(decide, tmp_pa
     verdict, _ = decide(out, Given(), near_limit=True)
     assert "train.checkpoint_dir is not set" in verdict.summary
     (tmp_path / "saved").mkdir()
+
+
+@pytest.mark.parametrize("told", ["global_step4", "global_step4_universal"])
+def test_what_the_attempt_went_on_from_is_nothing_new(decide, tmp_path, told):
+    save_tag(tmp_path / "saved")
+    verdict = Verdict(State.TIMEOUT, "the time limit is near")
+    saved = {"checkpoint_dir": str(tmp_path / "saved"), "resume_tag": told}
+    again, _ = decide(verdict, Given(), near_limit=True, **saved)
+    assert "no complete checkpoint has come" in again.summary
 
 
 def test_the_jobs_own_time_limit_is_final(decide):

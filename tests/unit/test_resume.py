@@ -247,7 +247,9 @@ def test_a_run_that_says_no_folder_or_has_saved_nothing_is_refused(here):
 def test_a_script_that_is_not_told_gets_a_warning(here):
     run = submit(here, train={"script": "train.py", "checkpoint_dir": "{run_dir}/saved"})
     save_tag(run.path / "saved")
-    assert "only ORCHESTRATE_RESUME_TAG tells" in click("resume", run.run_id, "--dry-run").stderr
+    told = click("resume", run.run_id, "--dry-run").stderr
+    assert "only ORCHESTRATE_RESUME_TAG tells" in told
+    assert """fix: if it does not read that: --set 'train.resume_args=[--resume, "{resume_tag}"]'""" in told
 
 
 def test_another_stage_is_refused_before_anything_starts(ended):

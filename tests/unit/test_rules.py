@@ -136,6 +136,24 @@ def test_memory_is_estimated_where_the_job_file_has_the_numbers(job):
     assert (known.gpu_memory_needed, known.gpu_memory) == (None, None)
 
 
+def test_an_offload_that_no_host_has_room_for_is_told_before_the_queue(job):
+    lines = "hardware: {host_memory: 256GB}\nmodel: {parameters: 70B}\n"
+    text = f"{LOCAL}{lines}deepspeed: {{zero_stage: 3, offload_optimizer: cpu, micro_batch_per_gpu: 1}}\n"
+    (finding,) = (each for each in prepare(job(text), {}).findings if each.rule == "host-memory")
+    assert finding.problem.where.endswith("deepspeed.offload_optimizer")
+    assert "and has 238.4" in finding.problem.what
+    small = prepare(job(text.replace("70B", "1B")), {})
+    assert "host-memory" not in [each.rule for each in small.findings]
+
+
+def test_simulated_hosts_share_the_memory_of_this_machine(job):
+    text, config = f"{LOCAL}model: {{parameters: 1B}}\n", {"zero_optimization": {"stage": 2}}
+    one, two = (gather(job(text), hosts(*slots), config) for slots in ([4], [2, 2]))
+    assert one.host_memory // 2 == two.host_memory
+    assert two.host_memory_needed == 2 * 4 * 10**9  # made whole by each of two ranks, in fp32
+    assert gather(job(REMOTE + "model: {parameters: 1B}\n"), hosts(4), {}).host_memory is None
+
+
 @pytest.mark.parametrize(
     ("lines", "device"),
     [

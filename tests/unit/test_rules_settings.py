@@ -40,6 +40,11 @@ CASES = [
         "facts: {gpu_memory_needed: 80, gpu_memory: 80}",
     ),
     Case(
+        "host-memory",
+        "facts: {host_memory_needed: 90, host_memory: 80}",
+        "facts: {host_memory_needed: 80, host_memory: 80}",
+    ),
+    Case(
         "offload-settings-unused",
         "deepspeed: {pin_memory: true}",
         "deepspeed: {pin_memory: true, offload_param: cpu}",

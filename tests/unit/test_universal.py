@@ -86,6 +86,21 @@ def test_only_a_universal_tag_is_left(tmp_path):
     assert (start.tag.kind, start.universal, start.convert) == (Kind.UNIVERSAL, True, False)
 
 
+def test_a_tag_converted_later_is_no_later_one(tmp_path):
+    """Nor where no `latest` tells: its files are the newest of all."""
+    early, late = save_tag(tmp_path, "global_step4"), save_tag(tmp_path, "global_step8")
+    (tmp_path / "latest").unlink()
+    for path in (early, late):
+        for file in path.iterdir():
+            os.utime(file, (1_000_000 if path == early else 1_000_100,) * 2)
+    save_universal(early)
+    assert last_complete(tmp_path, universal=True).path == late
+    next(late.iterdir()).unlink()
+    assert last_complete(tmp_path, universal=True).path == early
+    next(early.iterdir()).unlink()
+    assert last_complete(tmp_path, universal=True).name == "global_step4_universal"
+
+
 def test_without_zero_a_tag_fits_every_number_of_ranks(tmp_path):
     save_tag(tmp_path, stage=0, ranks=1)
     assert not find_start(tmp_path, {}, 16).universal
@@ -125,7 +140,7 @@ def test_what_deepspeed_cannot_convert_is_told_apart(tmp_path, kind, words):
     tag = dataclasses.replace(one_tag(save_tag(tmp_path)), kind=kind)
     assert words in why_not_convertible(tag).what
     if kind in {Kind.ACCELERATE, Kind.TRAINER}:
-        with pytest.raises(CheckpointError, match="of 4 ranks"):
+        with pytest.raises(CheckpointError, match=f"4 ranks saved it, and 2 cannot load it: {words}"):
             start_from(tag, ZERO3, 2)
     else:
         assert not start_from(tag, ZERO3, 2).convert
