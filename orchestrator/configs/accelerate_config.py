@@ -44,22 +44,14 @@ def build(
     Raises:
         JobFileError: no deepspeed section, or one without ZeRO, which Accelerate does not accept.
     """
-    if ds_config is None:
-        what = "launcher accelerate needs a deepspeed section"
-        raise JobFileError(
-            Problem(what, "train.launcher", "accelerate", "add deepspeed:, or use launcher: torchrun")
-        )
-    zero = ds_config.get("zero_optimization")
-    if not isinstance(zero, dict):
-        what = "launcher accelerate needs a ZeRO stage"
-        raise JobFileError(Problem(what, "deepspeed.zero_stage", fix="add zero_stage: 0, 1, 2 or 3"))
+    stage = _zero_section(ds_config).get("stage")
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "DEEPSPEED",
         "deepspeed_config": {
             "deepspeed_config_file": ds_config_path,
             "deepspeed_multinode_launcher": "standard",
-            "zero3_init_flag": zero.get("stage") == 3 if zero3_init is None else zero3_init,
+            "zero3_init_flag": stage == 3 if zero3_init is None else zero3_init,
         },
         "num_machines": num_machines,
         "num_processes": world_size,
@@ -69,6 +61,19 @@ def build(
     }
     address = {"main_process_ip": main_process_ip, "main_process_port": main_process_port}
     return config | {key: value for key, value in address.items() if value is not None}
+
+
+def _zero_section(ds_config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if ds_config is None:
+        what = "launcher accelerate needs a deepspeed section"
+        raise JobFileError(
+            Problem(what, "train.launcher", "accelerate", "add deepspeed:, or use launcher: torchrun")
+        )
+    zero = ds_config.get("zero_optimization")
+    if not isinstance(zero, dict):
+        what = "launcher accelerate needs a ZeRO stage"
+        raise JobFileError(Problem(what, "deepspeed.zero_stage", fix="add zero_stage: 0, 1, 2 or 3"))
+    return zero
 
 
 def check_launcher(launcher: Launcher, pool: HostPool) -> list[Problem]:

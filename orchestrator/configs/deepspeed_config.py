@@ -71,23 +71,31 @@ def build(
         JobFileError: the file is not JSON; a field and the file differ; batch sizes do not fit the ranks; an
             offload that the stage does not have; an `auto` that nobody fills.
     """
-    config, name = _file(spec, base_dir)
-    asked = wishes(spec, pool, config, launcher)
-    problems = [problem for wish in asked for problem in fill(config, wish, name)]
-    warnings = list(contradicted(asked, spec.overrides))
-    merge(config, spec.overrides)
+    config, origins, problems = _merged(spec, pool, base_dir, launcher)
+    name = origins.file
     mode = spec.auto or ("script" if launcher == "accelerate" else "resolve")
-    origins = Origins(asked, spec.overrides, name)
     autos = Autos(mode, launcher, hidden_size(model, base_dir, os.environ), origins)
     if autos.mode == "script" and launcher == "accelerate" and not name:
         _leave_batch(config)
     problems += [*not_json(config, origins), *_set_batch(config, pool)]
     resolved = tuple(resolve(config, autos))
     _raise([*problems, *offload_problems(config, spec)])
-    warnings += [*round_sizes(config, origins), *for_trainer_alone(config, autos)]
+    warnings = [*contradicted(origins.wishes, spec.overrides), *round_sizes(config, origins)]
+    warnings += for_trainer_alone(config, autos)
     _raise([*_set_batch(config, pool), *unfilled(config, autos)])
     unresolved = tuple(".".join(path) for path in remaining(config, autos))
     return Built(config, (*warnings, *_without_batch(config)), resolved, unresolved)
+
+
+def _merged(
+    spec: DeepSpeedSpec, pool: HostPool, base_dir: Path, launcher: Launcher
+) -> tuple[dict[str, Any], Origins, list[Problem]]:
+    """Return file, fields and overrides in one, where each comes from, and which fields the file contradicts."""
+    config, name = _file(spec, base_dir)
+    asked = wishes(spec, pool, config, launcher)
+    problems = [problem for wish in asked for problem in fill(config, wish, name)]
+    merge(config, spec.overrides)
+    return config, Origins(asked, spec.overrides, name), problems
 
 
 def _file(spec: DeepSpeedSpec, base_dir: Path) -> tuple[dict[str, Any], str]:

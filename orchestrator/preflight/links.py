@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,23 +70,11 @@ def rounds_for(hosts: int) -> int:
     return max(0, hosts - 1 + hosts % 2) if hosts <= _ALL_PAIRS else math.ceil(math.log2(hosts)) + 2
 
 
-def requests(
-    peers: Sequence[Peer],
-    *,
-    token: str,
-    env: Mapping[str, str] | None = None,
-    backend: str = "",
-    size: int = 64 << 20,
-    repeats: int = 5,
-    seconds: float = 2.0,
-    patience: float = 10.0,
-    start: float = 60.0,
-    rounds: int | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Return each host's request for the program `pairwise`, by name.
+@dataclass(frozen=True)
+class Measurement:
+    """How all-reduces are measured.
 
-    Args:
-        peers: all hosts, in rank order.
+    Attributes:
         token: a secret of this check, so that no other program's connection is taken for a host's.
         env: variables for the ranks, such as NCCL_IB_DISABLE.
         backend: nccl, gloo or tcp; "" takes nccl on hosts with GPUs, gloo without, tcp without torch.
@@ -95,29 +83,51 @@ def requests(
         seconds: time for them, warming up and connecting not counted.
         patience: seconds after which a host that gives no sign of life is given up.
         start: seconds in which all hosts must have started and imported torch.
+    """
+
+    token: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    backend: str = ""
+    size: int = 64 << 20
+    repeats: int = 5
+    seconds: float = 2.0
+    patience: float = 10.0
+    start: float = 60.0
+
+    def request(self) -> dict[str, Any]:
+        """Return what of a request is the same for all hosts."""
+        return {
+            "token": self.token,
+            "env": dict(self.env),
+            "backend": self.backend,
+            "bytes": self.size,
+            "repeats": self.repeats,
+            "seconds": self.seconds,
+            "limit": 20 + 10 * self.seconds,
+            "patience": self.patience,
+            "start": self.start,
+        }
+
+
+def requests(
+    peers: Sequence[Peer], how: Measurement, *, rounds: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return each host's request for the program `pairwise`, by name.
+
+    Args:
+        peers: all hosts, in rank order.
+        how: what is measured, and in which time.
         rounds: how many; default `rounds_for`.
     """
-    names = [peer.name for peer in peers]
-    common = {
-        "token": token,
-        "backend": backend,
-        "bytes": size,
-        "repeats": repeats,
-        "seconds": seconds,
-        "limit": 20 + 10 * seconds,
-        "patience": patience,
-        "start": start,
-    }
-    plans = _plans(peers, schedule(names, rounds))
+    plans = _plans(peers, schedule([peer.name for peer in peers], rounds))
     return {
         peer.name: {
-            **common,
+            **how.request(),
             "name": peer.name,
             "index": index,
             "address": peer.address,
             "port": peer.port,
             "ranks": peer.ranks,
-            "env": dict(env or {}),
             "interface": peer.interface,
             "rounds": plans[peer.name],
             "all": _all(peers, index) if len(peers) > 2 else None,

@@ -43,7 +43,7 @@ def _visit(plan: LaunchPlan, there: Sequence[Host], ways: Mapping[str, tuple[str
         address, interface = ways[host.name] or ("", "")
         port = links.PORT + (host.plan.index if simulated else 0)
         peers.append(links.Peer(host.name, address, port, plan.interface or interface))
-    asked = links.requests(peers, token=secrets.token_hex(16))
+    asked = links.requests(peers, links.Measurement(secrets.token_hex(16)))
     if simulated:  # hosts of one machine, each with its slice of the GPUs
         for host in there:
             asked[host.name]["env"]["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, host.plan.devices))

@@ -13,7 +13,7 @@ from orchestrator.job.matrix import at_once
 from orchestrator.sweep.sweepdir import SweepDir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.job import LoadedJob
     from orchestrator.job.matrix import Point
@@ -63,23 +63,35 @@ def prepare_sweep(
         JobFileError: a point is wrong, or points get in each other's way.
     """
     directory = SweepDir(job.spec.run_root.absolute() / (sweep_id or prepare.new_run_id(job.spec.name)))
+
+    def prepared(point: Point) -> Prepared:
+        loaded = load_job(job.path, (*overrides, *point.settings), base_dir=job.base_dir)
+        return _prepare_point(loaded, directory, point, environ, allocation)
+
+    found = _prepare_all(job, points, prepared)
+    if job.spec.cluster.backend != "slurm":
+        return PreparedSweep(job, directory, tuple(found), at_once(job), "")
+    if allocation is not None:  # all points get the same hosts
+        return PreparedSweep(job, directory, tuple(found), at_once(job) or 1, "")
+    return PreparedSweep(job, directory, tuple(found), at_once(job), _array_script(job, directory, found))
+
+
+def _prepare_all(
+    job: LoadedJob, points: Sequence[Point], prepared: Callable[[Point], Prepared]
+) -> list[tuple[Point, Prepared]]:
+    """Return every point with its run; JobFileError with the problems of all, those of many points once."""
     found: list[tuple[Point, Prepared]] = []
     problems: dict[Problem, Problem] = {}
     for point in points:
         try:
-            loaded = load_job(job.path, (*overrides, *point.settings), base_dir=job.base_dir)
-            found.append((point, _prepare_point(loaded, directory, point, environ, allocation)))
+            found.append((point, prepared(point)))
         except JobFileError as error:
             for problem in (_placed(point, each) for each in error.problems):
                 problems.setdefault(problem, _of_point(point, problem))
     problems |= {problem: problem for problem in _shared_checkpoints(job, found)}
     if problems:
         raise JobFileError(*problems.values())
-    if job.spec.cluster.backend != "slurm":
-        return PreparedSweep(job, directory, tuple(found), at_once(job), "")
-    if allocation is not None:  # all points get the same hosts
-        return PreparedSweep(job, directory, tuple(found), at_once(job) or 1, "")
-    return PreparedSweep(job, directory, tuple(found), at_once(job), _array_script(job, directory, found))
+    return found
 
 
 def _prepare_point(

@@ -64,7 +64,7 @@ def test_1000_hosts_have_a_dozen_rounds():
 @given(st.integers(1, 30), st.integers(1, 12))
 def test_both_of_a_pair_have_the_same_meeting_and_one_leads(count, rounds):
     peers = [links.Peer(name, f"10.0.0.{i}", 29000 + i) for i, name in enumerate(names(count))]
-    asked = links.requests(peers, token="t", rounds=rounds)
+    asked = links.requests(peers, links.Measurement("t"), rounds=rounds)
     for name, request in asked.items():
         assert json.loads(json.dumps(request)) == request
         for each in request["rounds"]:
@@ -242,7 +242,7 @@ def test_pairs_that_work_and_all_hosts_that_do_not_are_told():
 
 def test_the_users_own_interface_wins_as_in_a_run():
     peer = links.Peer("a", "127.0.0.1")
-    asked = links.requests([peer], token="t", env={"NCCL_IB_DISABLE": "1"})["a"]
+    asked = links.requests([peer], links.Measurement("t", {"NCCL_IB_DISABLE": "1"}))["a"]
     found = environment(asked, {})
     assert (found["GLOO_SOCKET_IFNAME"], found["NCCL_SOCKET_IFNAME"]) == ("lo", "=lo")
     assert found["NCCL_IB_DISABLE"] == "1"
