@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from orchestrator.hosts import HostPool
     from orchestrator.job.model import Launcher
 
+_FIXED = {
+    "compute_environment": "LOCAL_MACHINE",
+    "distributed_type": "DEEPSPEED",
+    "rdzv_backend": "static",
+    "main_training_function": "main",
+    "use_cpu": False,  # true would switch DeepSpeed off; without GPUs DeepSpeed finds the CPU itself
+}
+
 
 def build(
     ds_config: Mapping[str, Any] | None,
@@ -45,9 +53,7 @@ def build(
         JobFileError: no deepspeed section, or one without ZeRO, which Accelerate does not accept.
     """
     stage = _zero_section(ds_config).get("stage")
-    config: dict[str, Any] = {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "DEEPSPEED",
+    config: dict[str, Any] = _FIXED | {
         "deepspeed_config": {
             "deepspeed_config_file": ds_config_path,
             "deepspeed_multinode_launcher": "standard",
@@ -55,9 +61,6 @@ def build(
         },
         "num_machines": num_machines,
         "num_processes": world_size,
-        "rdzv_backend": "static",
-        "main_training_function": "main",
-        "use_cpu": False,  # true would switch DeepSpeed off; without GPUs DeepSpeed finds the CPU itself
     }
     address = {"main_process_ip": main_process_ip, "main_process_port": main_process_port}
     return config | {key: value for key, value in address.items() if value is not None}

@@ -90,7 +90,7 @@ def build(
 def _merged(
     spec: DeepSpeedSpec, pool: HostPool, base_dir: Path, launcher: Launcher
 ) -> tuple[dict[str, Any], Origins, list[Problem]]:
-    """Return file, fields and overrides in one, where each comes from, and which fields the file contradicts."""
+    """Return file, fields and overrides in one, where each is from, and what contradicts the file."""
     config, name = _file(spec, base_dir)
     asked = wishes(spec, pool, config, launcher)
     problems = [problem for wish in asked for problem in fill(config, wish, name)]

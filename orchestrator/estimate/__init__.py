@@ -5,6 +5,7 @@ Everything here is a function of three values - a `ModelShape`, `Settings` and a
 time or space. Tensor and pipeline parallelism are not modelled.
 """
 
+from orchestrator.estimate.candidate import Candidate, Dropped, Suggestions
 from orchestrator.estimate.checkpoint import (
     Cadence,
     best_interval,
@@ -20,7 +21,7 @@ from orchestrator.estimate.model_states import ModelStates, deepspeed_model_stat
 from orchestrator.estimate.settings import Settings, World, settings_of
 from orchestrator.estimate.shape import ModelShape, shape_of
 from orchestrator.estimate.speed import StepTime, step_time
-from orchestrator.estimate.suggest import Candidate, Dropped, Suggestions, suggest
+from orchestrator.estimate.suggest import suggest
 from orchestrator.estimate.traffic import Traffic, Volume, traffic
 
 __all__ = [

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
-import urllib.parse
-import urllib.request
 from typing import Any
 
 _TARGETS = {
@@ -125,6 +122,10 @@ def read_config(source: str) -> Any:
 
 def _hub_answers() -> bool:
     """Return whether the hub can be connected to, which transformers itself tries for half a minute."""
+    import socket  # noqa: PLC0415 - only for what is not on this disk
+    import urllib.parse  # noqa: PLC0415 - as above
+    import urllib.request  # noqa: PLC0415 - as above
+
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
     hub = urllib.parse.urlsplit(constants.ENDPOINT)
@@ -139,35 +140,27 @@ def _hub_answers() -> bool:
 def _unreadable(error: Exception, source: str) -> CannotCountError:
     """Say in our words what AutoConfig (transformers 5.23) says in many."""
     words = " ".join(str(error).split())
-    first = words.split(". ")[0].rstrip(".")
-    nothing, numbers = "no such folder or file here", _OTHERWISE.removeprefix("or ")
+    first, nothing = words.split(". ")[0].rstrip("."), "no such folder or file here"
     folder = os.path.isdir(source) and not os.path.isfile(f"{source}/config.json")  # noqa: PTH112, PTH113 - a word
+    unknown = "does not recognize" in words or "Unrecognized model" in words
+    offline = "couldn't connect" in words or "offline" in words.lower()
+    later = f"transformers {_version()} does not know this kind of model: {first}"
+    unseen = f"{nothing}, and no such model on the hub (or none that you may see)"
     known = (
+        ("trust_remote_code" in words, "this model is made by code of its own, which is not run here", ""),
+        (folder, "there is no config.json in this folder", "give the folder of a model, "),
+        (unknown, later, "install a later transformers, "),
+        ("not a valid JSON" in words, "the model's configuration is not JSON", "correct it, "),
         (
-            "trust_remote_code" in words,
-            "this model is made by code of its own, which is not run here",
-            numbers,
-        ),
-        (folder, "there is no config.json in this folder", f"give the folder of a model, {_OTHERWISE}"),
-        (
-            "does not recognize" in words or "Unrecognized model" in words,
-            f"transformers {_version()} does not know this kind of model: {first}",
-            f"install a later transformers, {_OTHERWISE}",
-        ),
-        ("not a valid JSON" in words, "the model's configuration is not JSON", f"correct it, {_OTHERWISE}"),
-        (
-            "couldn't connect" in words or "offline" in words.lower(),
+            offline,
             f"{nothing}, and the hub cannot be reached",
-            f"give the model's folder or its config.json, {_OTHERWISE}",
+            "give the model's folder or its config.json, ",
         ),
-        (
-            "not a valid model identifier" in words,
-            f"{nothing}, and no such model on the hub (or none that you may see)",
-            f"correct the name, log in with `hf auth login`, {_OTHERWISE}",
-        ),
-        (True, f"the model's configuration cannot be read: {first}", f"give another, {_OTHERWISE}"),
+        ("not a valid model identifier" in words, unseen, "correct the name, log in with `hf auth login`, "),
+        (True, f"the model's configuration cannot be read: {first}", "give another, "),
     )
-    return next(CannotCountError(what, source, fix) for is_it, what, fix in known if is_it)
+    what, fix = next((what, fix) for is_it, what, fix in known if is_it)
+    return CannotCountError(what, source, fix + _OTHERWISE if fix else _OTHERWISE.removeprefix("or "))
 
 
 def _version() -> str:
@@ -218,7 +211,7 @@ def described(config: Any) -> dict[str, Any]:
         "vocabulary": _first(text, "vocab_size"),
         "intermediate_size": _first(text, "intermediate_size"),
         "max_positions": _first(text, "max_position_embeddings", "n_positions", "max_seq_len"),
-        "pretrained_in": _precision(dtype),
+        "pretrained_in": precision(dtype),
         "model_type": config.model_type,
         "transformers": _version(),
     }
@@ -229,7 +222,8 @@ def _first(config: Any, *names: str) -> int | None:
     return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
-def _precision(dtype: Any) -> str | None:
+def precision(dtype: Any) -> str | None:
+    """Return fp32, fp16 or bf16 for what a configuration calls its dtype; None for another one."""
     name = str(dtype).removeprefix("torch.")
     return {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(name)
 

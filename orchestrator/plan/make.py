@@ -50,12 +50,9 @@ def make_plan(
         created=created,
         ds_filter=ds_filter,
         deepspeed=deepspeed,
-        zero3_init=None if job.spec.deepspeed is None else job.spec.deepspeed.zero3_init,
         hosts=plan_hosts(pool, simulated=job.spec.cluster.backend == "local"),
         secrets=secrets,
         supervisor_python=sys.executable,
-        base_dir=str(job.base_dir),
-        slurm=_slurm_plan(job.spec),
         container=_container_plan(job, run_dir, secrets),
         checkpoint_dir=_checkpoint_dir(job.spec, run_dir),
         resume_tag=None,
@@ -74,6 +71,8 @@ def _of_job(spec: JobSpec) -> dict[str, Any]:
         "start_timeout": spec.start_timeout,
         "templates": None if spec.templates is None else str(spec.templates),
         "max_restarts": spec.max_restarts,
+        "zero3_init": None if spec.deepspeed is None else spec.deepspeed.zero3_init,
+        "slurm": _slurm_plan(spec),
     }
 
 
@@ -91,6 +90,7 @@ def _of_train(spec: JobSpec, base_dir: Path) -> dict[str, Any]:
     train, container = spec.train, spec.container
     inside = None if container is None else container.workdir
     return {
+        "base_dir": str(base_dir),
         "launcher": train.launcher,
         "python": train.python or (sys.executable if container is None else "python3"),
         "script": None if train.script is None else str(train.script.expanduser()),

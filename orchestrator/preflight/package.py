@@ -28,7 +28,7 @@ def check_zip() -> bytes:
     """
     texts = sources("probes", _AGENT)
     bytecode = {f"{name}c": _bytecode(name, text) for name, text in texts.items() if name != "__main__.py"}
-    return zipped(texts | bytecode)
+    return zipped({**texts, **bytecode})
 
 
 def sources(folder: str, others: Iterable[str]) -> dict[str, str]:

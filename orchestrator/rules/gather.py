@@ -162,8 +162,10 @@ def _pretrained_in(job: LoadedJob) -> str | None:
         data = json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):
         return None
+    from orchestrator.huggingface.count import precision  # noqa: PLC0415 - few jobs name a model that is here
+
     said = (data.get("dtype") or data.get("torch_dtype")) if isinstance(data, dict) else None
-    return {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(str(said))
+    return precision(said)
 
 
 def _script(job: LoadedJob) -> str | None:

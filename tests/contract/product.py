@@ -29,11 +29,16 @@ FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "LOST")
 
 
 def wait_until(done: Callable[[], Any], what: Callable[[], Any], within: float = PATIENCE) -> Any:
-    """Return the first true value of `done()`; AssertionError that tells `what()` when none comes in time."""
+    """Return the first true value of `done()`; AssertionError that tells `what()` when none comes in time.
+
+    A question that costs a process, such as `orchestrate status`, is asked more seldom: it holds up the answer.
+    """
     deadline = time.monotonic() + within
+    began = time.monotonic()
     while not (value := done()):
         assert time.monotonic() < deadline, f"waited {within:g} s in vain: {what()}"
-        time.sleep(0.05)
+        time.sleep(max(0.05, 2 * (time.monotonic() - began)))
+        began = time.monotonic()
     return value
 
 

@@ -40,7 +40,16 @@ def see_rank_2_named(run: Run, verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_first_failure_is_named_and_the_others_are_stopped_for_it(site: Site, way: str) -> None:
+def test_the_first_failure_is_named_and_the_others_are_stopped_for_it(local: Site, way: str) -> None:
+    see_the_first_failure_named(local, way)
+
+
+def test_the_first_failure_is_named_whatever_starts_the_hosts(detached: Site) -> None:
+    if detached.backend != "local":
+        see_the_first_failure_named(detached, "exception")
+
+
+def see_the_first_failure_named(site: Site, way: str) -> None:
     words, ending = WAYS[way]
     run = submit_failing(site, *words)
     first = see_rank_2_named(run, run.wait())

@@ -46,14 +46,15 @@ class Sweep:
 
     def wait(self) -> list[str]:
         """Wait until every point has ended; return their states."""
-        over = ("SUCCEEDED", "FAILED", "CANCELLED")
-        wait_until(lambda: all(state in over for state in self.states()), self.status, within=120)
+        wait_until(lambda: all(run.verdict() for run in self.runs), self.status, within=120)
         return self.states()
 
 
 def submit(site: Site, matrix: dict[str, list[Any]], *words: str, **changes: Any) -> Sweep:
-    """Submit a sweep whose points report into a folder each."""
+    """Submit a sweep whose points report into a folder each; simulated hosts are one, with all four ranks."""
     changes.setdefault("train", {"args": [*words]})
+    if site.backend == "local":
+        changes.setdefault("cluster", {"nodes": 1, "slots": 4})
     job = site.job(matrix=matrix, **changes)
     text = job.read_text().replace(str(site.reports / "job"), str(site.reports / "point-{point}"))
     job.write_text(text)

@@ -37,9 +37,8 @@ def on_loopback(count: int, **changes: object) -> list[links.Peer]:
 
 def measure(programs, peers, begin=lambda name, words: words, absent=(), **options: object):
     """Run the program as every host but the absent ones; return their objects by name."""
-    rounds = options.pop("rounds", None)
     how = links.Measurement(secrets.token_hex(8), **{**QUICK, **options})
-    requests = links.requests(peers, how, rounds=rounds)
+    requests = links.requests(peers, how)
     told: dict[str, list[dict[str, object]]] = {peer.name: [] for peer in peers}
     with contextlib.ExitStack() as stack:
         processes = {}
