@@ -31,7 +31,7 @@ FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "LOST")
 def wait_until(done: Callable[[], Any], what: Callable[[], Any], within: float = PATIENCE) -> Any:
     """Return the first true value of `done()`; AssertionError that tells `what()` when none comes in time.
 
-    A question that costs a process, such as `orchestrate status`, is asked more seldom: it holds up the answer.
+    What costs a process, such as `orchestrate status`, is asked more seldom: asking holds up the answer.
     """
     deadline = time.monotonic() + within
     began = time.monotonic()

@@ -39,14 +39,13 @@ def see_rank_2_named(run: Run, verdict: dict[str, Any]) -> dict[str, Any]:
     return first
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_first_failure_is_named_and_the_others_are_stopped_for_it(local: Site, way: str) -> None:
+def test_the_first_failure_is_named_and_the_others_are_stopped_for_it(site: Site) -> None:
+    see_the_first_failure_named(site, "exception")
+
+
+@pytest.mark.parametrize("way", ["exit code", "signal"])
+def test_other_ways_to_fail_are_told_apart_which_no_backend_sees(local: Site, way: str) -> None:
     see_the_first_failure_named(local, way)
-
-
-def test_the_first_failure_is_named_whatever_starts_the_hosts(detached: Site) -> None:
-    if detached.backend != "local":
-        see_the_first_failure_named(detached, "exception")
 
 
 def see_the_first_failure_named(site: Site, way: str) -> None:
