@@ -53,6 +53,12 @@ class Site:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PDSH", "DSHPATH"))}
         return own | {"XDG_STATE_HOME": str(self.folder / "state")} | more
 
+    def everywhere(self, tool: str, command: str) -> list[str]:
+        """Return how pdsh or clush runs a command on all hosts at once."""
+        names = ",".join(node.name for node in self.bed.nodes)
+        options = ["-o", f"-F {self.bed.ssh_config}"] if tool == "clush" else []
+        return [tool, "-S", *options, "-f", str(len(self.bed.nodes)), "-w", names, command]
+
     def start(self, argv: Sequence[str], log: Path, **environ: str) -> subprocess.Popen[bytes]:
         """Start a command on the submit side, its output in a file."""
         with log.open("wb") as output:

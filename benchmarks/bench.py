@@ -240,6 +240,25 @@ def need_testbed() -> None:
         raise SystemExit(f"this comparison runs on the testbed of tests/testbed: {why}")
 
 
+def measured(argv: Sequence[str]) -> Figures:
+    """Run a command that must succeed; return its seconds and its peak memory in MB."""
+    started = time.perf_counter()
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"`{' '.join(argv)}` ended with {process.returncode}; run it to see why")
+    return {"s": seconds, "peak MB": usage.ru_maxrss / 1024}
+
+
+def write_hosts(folder: Path, hosts: int, slots: int) -> Path:
+    """Write a hostfile with a line a host; return it."""
+    path = folder / f"hostfile-{hosts}"
+    path.write_text("".join(f"worker-{index} slots={slots}\n" for index in range(hosts)))
+    return path
+
+
 def program(name: str) -> str:
     """Return a program that is installed beside this python, such as `orchestrate` or `deepspeed`."""
     return str(Path(sys.executable).parent / name)

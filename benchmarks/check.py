@@ -43,13 +43,11 @@ class Check:
 
     def pdsh(self) -> bench.Figures:
         """Ask all hosts for their names with pdsh, on all at once."""
-        argv = ["pdsh", "-S", "-f", str(len(self._names)), "-w", ",".join(self._names), "hostname"]
-        return self._names_by(argv, **self._site.bed.pdsh_env())
+        return self._names_by(self._site.everywhere("pdsh", "hostname"), **self._site.bed.pdsh_env())
 
     def clush(self) -> bench.Figures:
         """Ask all hosts for their names with clush, on all at once."""
-        options = ["-o", f"-F {self._site.bed.ssh_config}", "-f", str(len(self._names))]
-        return self._names_by(["clush", "-S", *options, "-w", ",".join(self._names), "hostname"])
+        return self._names_by(self._site.everywhere("clush", "hostname"))
 
     def _names_by(self, argv: list[str], **environ: str) -> bench.Figures:
         seconds, said = self._run(argv, **environ)

@@ -36,7 +36,6 @@ class FanOut:
 
     def __init__(self, site: beds.Site) -> None:
         self._site = site
-        self._names = ",".join(node.name for node in site.bed.nodes)
         archive = site.folder / "agent.pyz"
         archive.write_bytes(agent_zip())
         script = site.folder / "start.sh"
@@ -46,13 +45,12 @@ class FanOut:
 
     def pdsh(self, command: str) -> bench.Figures:
         """Start a command with pdsh alone, on all hosts at once."""
-        argv = ["pdsh", "-S", "-f", str(len(self._site.bed.nodes)), "-w", self._names, command]
-        return self._lines(argv, self._site.environ(**self._site.bed.pdsh_env()))
+        environ = self._site.environ(**self._site.bed.pdsh_env())
+        return self._lines(self._site.everywhere("pdsh", command), environ)
 
     def clush(self, command: str) -> bench.Figures:
         """Start a command with clush, on all hosts at once."""
-        options = ["-o", f"-F {self._site.bed.ssh_config}", "-f", str(len(self._site.bed.nodes))]
-        return self._lines(["clush", "-S", *options, "-w", self._names, command], self._site.environ())
+        return self._lines(self._site.everywhere("clush", command), self._site.environ())
 
     def _lines(self, argv: list[str], environ: dict[str, str]) -> bench.Figures:
         """Run a tool; return when the last host's line came, and when the tool had ended."""

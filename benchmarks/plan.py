@@ -8,10 +8,7 @@ what they cost.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks import bench
@@ -23,8 +20,7 @@ _START = "orchestrate --help"
 
 def job_file(folder: Path, hosts: int) -> Path:
     """Write a hostfile with a line a host, and a job that says all a plan can use; return the job file."""
-    hostfile = folder / f"hostfile-{hosts}"
-    hostfile.write_text("".join(f"worker-{index} slots={_SLOTS}\n" for index in range(hosts)))
+    hostfile = bench.write_hosts(folder, hosts, _SLOTS)
     path = folder / f"plan-{hosts}.yaml"
     path.write_text(
         f"name: scale\ncluster:\n  backend: pdsh\n  hostfile: {hostfile.name}\n"
@@ -36,19 +32,6 @@ def job_file(folder: Path, hosts: int) -> Path:
         "hardware:\n  gpu: H100-80GB\n  link: 400Gbit/s\n  storage: 100GB/s\n  host_mtbf: 42d\n"
     )
     return path
-
-
-def plan(*words: str) -> bench.Figures:
-    """Run the command; return its seconds and its peak memory in MB."""
-    argv = [bench.program("orchestrate"), *words]
-    started = time.perf_counter()
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"`{' '.join(argv)}` ended with {process.returncode}; run it to see why")
-    return {"s": seconds, "peak MB": usage.ru_maxrss / 1024}
 
 
 def main() -> None:
@@ -83,7 +66,7 @@ def main() -> None:
 
 
 def _runner(*words: str):
-    return lambda: plan(*words)
+    return lambda: bench.measured([bench.program("orchestrate"), *words])
 
 
 if __name__ == "__main__":

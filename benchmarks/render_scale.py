@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks import bench
@@ -24,8 +21,7 @@ _MEGABYTES = 100
 
 def job_file(folder: Path, hosts: int, launcher: str) -> Path:
     """Write a hostfile with a line a host, and a job that uses it; return the job file."""
-    hostfile = folder / f"hostfile-{hosts}"
-    hostfile.write_text("".join(f"worker-{index} slots={_SLOTS}\n" for index in range(hosts)))
+    hostfile = bench.write_hosts(folder, hosts, _SLOTS)
     path = folder / f"{launcher}-{hosts}.yaml"
     path.write_text(
         f"name: scale\ncluster:\n  backend: pdsh\n  hostfile: {hostfile.name}\n"
@@ -37,17 +33,10 @@ def job_file(folder: Path, hosts: int, launcher: str) -> Path:
 
 def render(job: Path, output: Path) -> bench.Figures:
     """Render a job into a fresh folder; return seconds, peak MB and the size of what was written."""
-    argv = [bench.program("orchestrate"), "render", str(job), "--output", str(output)]
-    started = time.perf_counter()
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"`{' '.join(argv)}` ended with {process.returncode}; run it to see why")
+    found = bench.measured([bench.program("orchestrate"), "render", str(job), "--output", str(output)])
     written = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     shutil.rmtree(output)
-    return {"s": seconds, "peak MB": usage.ru_maxrss / 1024, "written KB": written / 1024}
+    return found | {"written KB": written / 1024}
 
 
 def main() -> None:

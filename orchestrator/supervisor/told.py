@@ -27,14 +27,14 @@ def hold() -> None:
 def listening(
     loop: AbstractEventLoop, answers: Mapping[signal.Signals, Callable[[], None]]
 ) -> Iterator[None]:
-    """Have signals call functions in the loop; held back again afterwards.
+    """Have signals call functions in the loop; afterwards they are held back again, if they were.
 
     asyncio gives them their default back when the loop closes (Python 3.11), so they are held before that.
     """
     for number, answer in answers.items():
         loop.add_signal_handler(number, answer)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, list(answers))
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, list(answers))
     try:
         yield
     finally:
-        hold()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -45,6 +45,7 @@ def save(tag: str) -> None:
 
 def on_term(number: int, _frame: object) -> None:
     """Save, and end well."""
+    signal.signal(number, signal.SIG_IGN)  # Slurm's slurmstepd and our agent may both send it
     print(f"signal {number}, attempt {attempt}", flush=True)
     if args.at_term:
         save(f"global_step{attempt}0")

@@ -24,9 +24,8 @@ with warnings.catch_warnings():
     import deepspeed
     import torch
     import torch.distributed as td
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils import DeepSpeedPlugin
-    from accelerate.utils.launch import prepare_deepspeed_cmd_env
+    from accelerate_launch import launched
     from deepspeed.accelerator import get_accelerator
     from deepspeed.runtime import config as theirs
     from deepspeed.runtime.zero import utils as zero_utils
@@ -243,12 +242,8 @@ def their_refusal(folder, config: dict, monkeypatch) -> str:
     """Return what Accelerate raises in a rank, by the steps of `accelerate launch`; "" for nothing."""
     path = folder / "accelerate.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    args = launch_command_parser().parse_args(["--config_file", str(path), "train.py"])
-    args, defaults, from_file = _validate_launch_command(args)
-    fields = [*defaults.deepspeed_config, *(["mixed_precision"] if from_file else [])]
-    args.deepspeed_fields_from_accelerate_config = ",".join(fields)
     with monkeypatch.context() as patch:
-        for name, value in prepare_deepspeed_cmd_env(args)[1].items():
+        for name, value in launched(["--config_file", str(path)])[0].items():
             patch.setenv(name, value)
         try:
             DeepSpeedPlugin()

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def test_who_cancels_meanwhile_finds_everything_under_its_name(ended):
     python.chmod(0o755)
     plan = dataclasses.replace(new.plan(), python=str(python))
     assert asyncio.run(Supervisor(new, plan, FixedHosts(), time.time()).run()).state is State.CANCELLED
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])  # whoever ran it hears signals as before
     assert {path.name for path in folder.iterdir()} == {"latest", "global_step4", "global_step8"}
 
 
