@@ -1,11 +1,12 @@
 """The run directory: the one class that knows where everything of a run is.
 
     <run_root>/<run_id>/
-        job.yaml record.json plan.json status.json events.jsonl verdict.json
+        job.yaml record.json plan.json status.json events.jsonl metrics.jsonl verdict.json diagnosis.json
         launch.sh supervisor.log secrets.env workdir/ cancel
         slurm.sbatch slurm.json slurm-JOB.out ds_source.json
         attempt-N/control.json launcher.log plan.json hosts.json verdict.json
-        attempt-N/rendered/ logs/ errors/
+        attempt-N/clocks.json
+        attempt-N/rendered/ logs/ errors/ dumps/
 
 Files that decide something are written under a temporary name and renamed, so that a reader never sees
 half of one.
@@ -40,6 +41,8 @@ class RunDir:
         self.record_file = self.path / "record.json"
         self.status_file = self.path / "status.json"
         self.events_file = self.path / "events.jsonl"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.diagnosis_file = self.path / "diagnosis.json"
         self.verdict_file = self.path / "verdict.json"
         self.cancel_file = self.path / "cancel"
         self.supervisor_log = self.path / "supervisor.log"
@@ -131,6 +134,8 @@ class AttemptDir:
         self.agent_file = self.rendered / "agent.pyz"
         self.logs = path / "logs"
         self.errors = path / "errors"
+        self.dumps = path / "dumps"
+        self.clocks_file = path / "clocks.json"
         self.control_file = path / "control.json"
         self.plan_file = path / "plan.json"
         self.hosts_file = path / "hosts.json"

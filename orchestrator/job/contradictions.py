@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from orchestrator.job.container_contradictions import container_contradictions
 from orchestrator.job.model import Backend
+from orchestrator.job.notify_spec import notify_contradictions
 from orchestrator.job.slurm_contradictions import slurm_contradictions
 from orchestrator.job.slurm_spec import SlurmSpec
 
@@ -38,6 +39,7 @@ def contradictions(data: Any) -> Iterator[Contradiction]:
     if cluster is not None:
         yield from _hosts(cluster)
         yield from (Contradiction(*found) for found in _slurm(data, cluster))
+    yield from (Contradiction(*found) for found in notify_contradictions(data))
     if train is not None:
         yield from _elsewhere(cluster or {}, train)
         yield from _program(train)

@@ -16,6 +16,8 @@ from orchestrator.job.container_spec import ContainerSpec  # noqa: TC001 - as be
 from orchestrator.job.deepspeed_spec import Count, DeepSpeedSpec  # noqa: TC001 - as below
 from orchestrator.job.login import Login  # noqa: TC001 - as below
 from orchestrator.job.model_spec import HardwareSpec, ModelSpec  # noqa: TC001 - as below
+from orchestrator.job.monitor_spec import MonitorSpec
+from orchestrator.job.notify_spec import NotifySpec  # noqa: TC001 - as below
 from orchestrator.job.section import Section as _Section
 from orchestrator.job.slurm_spec import SlurmSpec  # noqa: TC001 - as below
 from orchestrator.job.values import (  # noqa: TC001 - pydantic reads the annotations when it builds the models
@@ -188,6 +190,12 @@ class JobSpec(_Section):
     hardware: HardwareSpec | None = Field(default=None, description="What the hosts are made of, for plan.")
     container: ContainerSpec | None = Field(
         default=None, description="The container that the training runs in on every host."
+    )
+    monitor: MonitorSpec = Field(
+        default_factory=MonitorSpec, description="How the run is watched: measurements, hangs, patterns."
+    )
+    notify: list[NotifySpec] = Field(
+        default_factory=list, description="Whom the run tells of itself, on which occasions, over which way."
     )
     matrix: dict[Line, list[Text]] | None = Field(
         default=None,

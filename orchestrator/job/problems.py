@@ -168,7 +168,8 @@ def submodel(annotation: Any) -> type[BaseModel] | None:
 
 def _section_model(path: KeyPath, model: type[BaseModel]) -> type[BaseModel]:
     for key in path:
-        model = submodel(model.model_fields[str(key)].annotation) or model
+        if not isinstance(key, int):  # a number is a place in a list of sections
+            model = submodel(model.model_fields[key].annotation) or model
     return model
 
 

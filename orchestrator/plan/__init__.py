@@ -15,12 +15,16 @@ from orchestrator.plan.launch import (
     SshPlan,
 )
 from orchestrator.plan.make import make_plan
+from orchestrator.plan.monitor import MonitorPlan
+from orchestrator.plan.notify import NotifyPlan
 
 __all__ = [
     "PLACEHOLDERS",
     "ContainerPlan",
     "KeepPlan",
     "LaunchPlan",
+    "MonitorPlan",
+    "NotifyPlan",
     "PlannedHost",
     "SlurmPlan",
     "SshPlan",

@@ -8,6 +8,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from orchestrator.plan.host import PlannedHost
+from orchestrator.plan.monitor import MonitorPlan, monitor_from
+from orchestrator.plan.notify import NotifyPlan, notify_from
 
 PLACEHOLDERS = (
     *("ds_config", "accelerate_config", "run_dir", "run_id", "hostfile"),
@@ -98,6 +100,8 @@ class LaunchPlan:
         resume_tag: the complete tag in checkpoint_dir that an attempt goes on from; in the plan made at
             submit, the one that the whole run goes on from (`orchestrate resume`).
         keep: which checkpoints stay when a new one has come; None: all.
+        monitor: how the run is watched.
+        notify: whom the run tells of itself.
     """
 
     run_id: str
@@ -141,6 +145,8 @@ class LaunchPlan:
     container: ContainerPlan | None
     zero3_init: bool | None = None
     keep: KeepPlan | None = None
+    monitor: MonitorPlan = field(default_factory=MonitorPlan)
+    notify: tuple[NotifyPlan, ...] = ()
 
     @property
     def world_size(self) -> int:
@@ -199,7 +205,7 @@ class LaunchPlan:
         """
         data = json.loads(text)
         known = {f.name for f in fields(cls)}
-        needed = {f.name for f in fields(cls) if f.default is MISSING}  # others came later, in 0.x
+        needed = {f.name for f in fields(cls) if f.default is f.default_factory is MISSING}  # others came later
         if not isinstance(data, dict) or not needed <= set(data) <= known:
             raise ValueError("not a launch plan of this version")
         for name in ("args", "setup", "secrets", "resume_args"):
@@ -209,6 +215,8 @@ class LaunchPlan:
         data["slurm"] = _slurm_from(data["slurm"])
         data["container"] = _container_from(data["container"])
         data["keep"] = None if data.get("keep") is None else KeepPlan(**data["keep"])
+        data["monitor"] = monitor_from(data.get("monitor"))
+        data["notify"] = notify_from(data.get("notify", []))
         return cls(**data)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.host import plan_hosts
 from orchestrator.plan.launch import ContainerPlan, KeepPlan, LaunchPlan, SlurmPlan, SshPlan
+from orchestrator.plan.monitor import MonitorPlan
+from orchestrator.plan.notify import notify_plans
 
 _RUN_DIR = "{run_dir}"
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.hosts import HostPool
     from orchestrator.job import ClusterSpec, JobSpec, LoadedJob, SshSpec
     from orchestrator.job.checkpoint_spec import KeepSpec
+    from orchestrator.job.monitor_spec import MonitorSpec
 
 
 def make_plan(
@@ -73,6 +76,8 @@ def _of_job(spec: JobSpec) -> dict[str, Any]:
         "max_restarts": spec.max_restarts,
         "zero3_init": None if spec.deepspeed is None else spec.deepspeed.zero3_init,
         "slurm": _slurm_plan(spec),
+        "monitor": _monitor_plan(spec.monitor),
+        "notify": notify_plans(spec.notify),
     }
 
 
@@ -111,6 +116,15 @@ def _of_train(spec: JobSpec, base_dir: Path) -> dict[str, Any]:
 
 def _keep_plan(keep: KeepSpec) -> KeepPlan:
     return KeepPlan(keep.last, keep.best, keep.metric, lowest=keep.best_is == "lowest")
+
+
+def _monitor_plan(monitor: MonitorSpec) -> MonitorPlan:
+    return MonitorPlan(
+        sample_interval=monitor.sample_interval,
+        hang_after=monitor.hang.after,
+        stop_after=monitor.hang.stop_after,
+        patterns=tuple(str(path) for path in monitor.patterns),
+    )
 
 
 def _ssh_plan(ssh: SshSpec) -> SshPlan:

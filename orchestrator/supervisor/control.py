@@ -148,6 +148,7 @@ def agent_config(
         "port": port,
         "addresses": _own_addresses(plan),
         "control_address": plan.control_address,
+        "sample_interval": plan.monitor.interval(len(plan.hosts)),
         "lease": plan.lease,
         "grace": plan.grace,
         "launcher": plan.launcher,

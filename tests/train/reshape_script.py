@@ -6,7 +6,6 @@ Its optimizer has two parameter groups and its model a buffer: both are what a u
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 import deepspeed
@@ -87,4 +86,3 @@ if rank == 0:
     }
     print("TOLD", json.dumps(told), flush=True)
 dist.barrier()
-os._exit(0)

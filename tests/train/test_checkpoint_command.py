@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from orchestrator.checkpoints import sightings
 from orchestrator.checkpoints.metric import metric_of
 from tests.samples import orchestrate
+from tests.train.ranks import run_ranks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,6 @@ def train(stage, folder):
 
 for stage in (0, 1, 3):
     train(stage, sys.argv[1] + f"/stage{stage}")
-torch.distributed.destroy_process_group()
 """
 COMPARE = """
 import sys, torch
@@ -90,16 +89,7 @@ def saved(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     script = folder / "save.py"
     script.write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
-    done = subprocess.run(
-        [*launcher, script, folder],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_ranks(RANKS, script, folder)
     return folder
 
 

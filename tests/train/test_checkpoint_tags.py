@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from orchestrator.checkpoints import last_complete, latest, tags
+from tests.train.ranks import run_ranks
 
 RANKS = 2
 SCRIPT = """
@@ -26,7 +27,6 @@ for _ in range(2):
     engine.backward(engine(torch.randn(2, 32).bfloat16()).pow(2).mean())
     engine.step()
     engine.save_checkpoint(folder)
-torch.distributed.destroy_process_group()
 """
 
 pytestmark = pytest.mark.train
@@ -38,16 +38,7 @@ def saved(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"stage{request.param}")
     script = folder / "save.py"
     script.write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
-    done = subprocess.run(
-        [*launcher, script, str(request.param), folder / "saved"],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_ranks(RANKS, script, request.param, folder / "saved")
     return folder / "saved", request.param
 
 

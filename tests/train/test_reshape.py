@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ import pytest
 from orchestrator.checkpoints.find import one_tag
 from orchestrator.checkpoints.universal import find_start
 from tests.samples import orchestrate
+from tests.train.ranks import run_ranks
 
 SCRIPT = Path(__file__).with_name("reshape_script.py")
 STEPS = 10
@@ -21,17 +19,8 @@ pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
 
 
 def train(folder: Path, ranks: int, stage: int, tag: str = "none", hpz: int = 1) -> dict:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    done = subprocess.run(
-        [*launcher, SCRIPT, str(stage), str(hpz), str(STEPS), folder, tag],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("TOLD "))[5:])
+    said = run_ranks(ranks, SCRIPT, stage, hpz, STEPS, folder, tag)
+    told = json.loads(next(line for line in said.splitlines() if line.startswith("TOLD "))[5:])
     return told | {"losses": {int(step): loss for step, loss in told["losses"].items()}}
 
 

@@ -6,14 +6,12 @@ One start of four processes runs all cases; ZEROPP's kind of model: eight layers
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from orchestrator.estimate import ModelShape, Settings, World, traffic
+from tests.train.ranks import run_ranks
 
 RANKS, GROUP = 4, 2
 WORLD = World(2, GROUP)  # hosts of two ranks: DeepSpeed does not ask where ranks are
@@ -64,17 +62,8 @@ def section(tensors: tuple[int, ...], settings: Settings, *, frozen: bool) -> di
 def measured() -> list[dict[str, int]]:
     """Bytes by "phase/ranks of the group", one for each case."""
     cases = json.dumps([section(tensors, settings, frozen=frozen) for tensors, settings, frozen in CASES])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
-    done = subprocess.run(
-        [*launcher, SCRIPT, cases],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = (line for line in done.stdout.splitlines() if line.startswith("BYTES "))
+    said = run_ranks(RANKS, SCRIPT, cases)
+    lines = (line for line in said.splitlines() if line.startswith("BYTES "))
     return [json.loads(line.removeprefix("BYTES ")) for line in lines]
 
 

@@ -1,0 +1,1 @@
+"""Telling people of a run: what is said, on which occasion, over which way."""

@@ -1,0 +1,136 @@
+"""Series of any length in little memory: thinned so that no peak and no dip is lost, or gathered in bins."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+POINTS = 480  # of a series that is drawn: more than a plot has columns to show
+_HELD = 16384  # points held before a series is thinned
+
+
+def thin(values: Sequence[float], limit: int) -> list[int]:
+    """Return which points of a series to keep, at most about `limit`: of each stretch its extremes.
+
+    The first and the last stay too, and of each stretch one that is no number, so that NaN is seen.
+    """
+    if len(values) <= limit:
+        return list(range(len(values)))
+    stretches = max(limit // 3, 1)
+    kept = {0, len(values) - 1}
+    for i in range(stretches):
+        start, end = i * len(values) // stretches, (i + 1) * len(values) // stretches
+        numbers = [j for j in range(start, end) if math.isfinite(values[j])]
+        kept |= (
+            {min(numbers, key=values.__getitem__), max(numbers, key=values.__getitem__)} if numbers else set()
+        )
+        if len(numbers) < end - start:
+            kept.add(next(j for j in range(start, end) if not math.isfinite(values[j])))
+    return sorted(kept)
+
+
+class Curve:
+    """One value over steps and time, from whoever tells it; a rank with a lower number takes over.
+
+    Attributes:
+        rank: whose values these are.
+    """
+
+    def __init__(self, limit: int = _HELD) -> None:
+        self.rank: int | None = None
+        self._limit = limit
+        self._attempts, self._steps = array("i"), array("d")
+        self._times, self._values = array("d"), array("d")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, record: dict[str, Any], value: float) -> None:
+        """Add what a `step` record told."""
+        rank = int(record.get("rank", 0))
+        if self.rank is None or rank < self.rank:
+            self.rank = rank
+            self._keep([])
+        if rank != self.rank:
+            return
+        self._attempts.append(int(record.get("attempt", 1)))
+        self._steps.append(float(record.get("step", math.nan)))
+        self._times.append(float(record["time"]))
+        self._values.append(value)
+        if len(self._values) >= self._limit:
+            self._keep(thin(self._values, self._limit // 2))
+
+    def _keep(self, places: list[int]) -> None:
+        for name in ("_attempts", "_steps", "_times", "_values"):
+            held = getattr(self, name)
+            setattr(self, name, array(held.typecode, (held[i] for i in places)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `rank` and the thinned `attempt`, `step`, `time` and `value`; no number is None."""
+        places = thin(self._values, POINTS)
+        columns = {
+            "attempt": self._attempts,
+            "step": self._steps,
+            "time": self._times,
+            "value": self._values,
+        }
+        return {"rank": self.rank} | {name: [_plain(of[i]) for i in places] for name, of in columns.items()}
+
+
+class Band:
+    """Lowest, mean and highest of many values in each bin of time.
+
+    Args:
+        start: epoch seconds of the first bin's beginning.
+        end: epoch seconds of the last bin's end; what comes later is put there.
+        bins: how many.
+    """
+
+    def __init__(self, start: float, end: float, bins: int = 240) -> None:
+        self._start = start
+        self._width = max((end - start) / bins, 1e-9)
+        self._low, self._high = array("d", [math.inf] * bins), array("d", [-math.inf] * bins)
+        self._sum, self._count = array("d", [0.0] * bins), array("l", [0] * bins)
+
+    def add(self, time: float, value: float) -> None:
+        """Add one value; a value that is no number is left out."""
+        if not math.isfinite(value):
+            return
+        i = min(max(int((time - self._start) / self._width), 0), len(self._sum) - 1)
+        self._low[i] = min(self._low[i], value)
+        self._high[i] = max(self._high[i], value)
+        self._sum[i] += value
+        self._count[i] += 1
+
+    def to_json(self) -> dict[str, list[float | None]]:
+        """Return `time` (middle of each bin that has values), `low`, `mean` and `high`."""
+        full = [i for i, count in enumerate(self._count) if count]
+        return {
+            "time": [_plain(self._start + (i + 0.5) * self._width) for i in full],
+            "low": [_plain(self._low[i]) for i in full],
+            "mean": [_plain(self._sum[i] / self._count[i]) for i in full],
+            "high": [_plain(self._high[i]) for i in full],
+        }
+
+
+def number(value: Any) -> float | None:
+    """Return a number of a record, also one that JSON has no word for ("NaN"); None for anything else."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _plain(value: float) -> float | int | None:
+    """Return a number as JSON should hold it: short, whole where it is, None where it is none."""
+    if not math.isfinite(value):
+        return None
+    if value == int(value):
+        return int(value)
+    return round(value, 3) if abs(value) >= 1e6 else float(f"{value:.6g}")
