@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError, Problem
@@ -40,6 +40,7 @@ class Prepared:
         warnings: what the user should know and may ignore.
         findings: what the rules have found, none of it an error.
         facts: what they were asked about; what is learned later can be added, and the rules asked again.
+        told: values of the variables that notifications need, by name.
     """
 
     job: LoadedJob
@@ -49,6 +50,7 @@ class Prepared:
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     facts: Facts
+    told: dict[str, str] = field(default_factory=dict)
 
 
 def new_run_id(name: str) -> str:
@@ -95,7 +97,7 @@ def prepare(
         plan = replace(plan, slurm=replace(plan.slurm, in_allocation=True))
     warnings = tuple(str(found.problem) for found in findings if found.severity == "warning")
     passed = {**env_file, **_secrets(job, environ)}
-    return Prepared(job, plan, render(plan), passed, warnings, findings, facts)
+    return Prepared(job, plan, render(plan), passed, warnings, findings, facts, _told(job, environ))
 
 
 def pool_of(cluster: ClusterSpec, given: Sequence[str] = ()) -> HostPool:
@@ -225,10 +227,11 @@ def other_problems(job: LoadedJob, pool: HostPool, environ: Mapping[str, str]) -
         _env_file(job)
     except JobFileError as error:
         problems += error.problems
-    try:
-        _secrets(job, environ)
-    except JobFileError as error:
-        problems += error.problems
+    for values in (_secrets, _told):
+        try:
+            values(job, environ)
+        except JobFileError as error:
+            problems += error.problems
     return problems
 
 
@@ -298,3 +301,15 @@ def _secrets(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
         what, where = "not set in the environment", "train.secrets"
         raise JobFileError(*(Problem(what, where, name, fix.format(name)) for name in absent))
     return {name: environ[name] for name in job.spec.train.secrets}
+
+
+def _told(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of the variables that notifications need."""
+    found = {
+        name: f"notify.{number}" for number, spec in enumerate(job.spec.notify) for name in spec.variables
+    }
+    absent = [(name, where) for name, where in found.items() if not environ.get(name)]
+    if absent:
+        what, fix = "names a variable that is not set in the environment", "export {}=… before submit"
+        raise JobFileError(*(Problem(what, where, name, fix.format(name)) for name, where in absent))
+    return {name: environ[name] for name in found}

@@ -2,7 +2,7 @@
 
     <run_root>/<run_id>/
         job.yaml record.json plan.json status.json events.jsonl metrics.jsonl verdict.json diagnosis.json
-        launch.sh supervisor.log secrets.env workdir/ cancel
+        launch.sh supervisor.log secrets.env notify.json workdir/ cancel
         slurm.sbatch slurm.json slurm-JOB.out ds_source.json
         attempt-N/control.json launcher.log plan.json hosts.json verdict.json
         attempt-N/clocks.json
@@ -47,6 +47,7 @@ class RunDir:
         self.cancel_file = self.path / "cancel"
         self.supervisor_log = self.path / "supervisor.log"
         self.secrets_file = self.path / "secrets.env"
+        self.notify_file = self.path / "notify.json"
         self.workdir = self.path / "workdir"
         self.batch_script = self.path / "slurm.sbatch"
         self.slurm_file = self.path / "slurm.json"
@@ -100,6 +101,11 @@ class RunDir:
         """Write the verdict, in the place kept for it."""
         self._reserve_file.unlink(missing_ok=True)
         write_json(self.verdict_file, verdict)
+
+    def forget_secrets(self) -> None:
+        """Remove the values of secrets of a run that has ended, or never begins."""
+        for path in (self.secrets_file, self.notify_file):
+            path.unlink(missing_ok=True)
 
     def verdict(self) -> dict[str, Any] | None:
         """Return the verdict, or None while there is none."""

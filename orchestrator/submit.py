@@ -99,6 +99,10 @@ def _write(run_dir: RunDir, prepared: Prepared, runs: Path) -> None:
         take_snapshot(Path(plan.workdir), run_dir.workdir, leave_out=runs)
     if plan.secrets:
         write_text(run_dir.secrets_file, secrets_text(prepared.secrets), 0o600)
+    if plan.notify:
+        from orchestrator.notify.store import write_values  # noqa: PLC0415 - few runs tell anybody
+
+        write_values(run_dir, prepared.told)
     run_dir.write_status(State.CREATED)
 
 
@@ -161,7 +165,7 @@ def refuse(run_dir: RunDir, why: str) -> None:
     """Write the verdict on a run that was never taken."""
     now = time.time()
     run_dir.write_verdict(to_json(Verdict(State.FAILED, why), run_dir.run_id, now, now))
-    run_dir.secrets_file.unlink(missing_ok=True)
+    run_dir.forget_secrets()
 
 
 def start_supervisor(run_dir: RunDir) -> int:

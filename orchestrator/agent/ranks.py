@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import shutil
 import signal
 import socket
@@ -23,10 +24,17 @@ class Ranks:
 
     A record holds rank, local_rank, pid, shim and, once ended, exit_code or signal, time (epoch
     seconds of this host), term_time (when it got SIGTERM, or None) and message.
+
+    Args:
+        errors: where shims write how their rank ended.
+        folder: for the socket on which they tell it.
+        selector: of the loop, which it wakes when a shim ends (pidfds: Linux 5.3 and Python 3.9).
     """
 
-    def __init__(self, errors: str, folder: str) -> None:
+    def __init__(self, errors: str, folder: str, selector: selectors.BaseSelector | None = None) -> None:
         self._errors = errors
+        self._selector = selector
+        self._handles: dict[int, int] = {}
         self.records: dict[int, Record] = {}
         self._shims: dict[int, processes.Process] = {}
         self._missing: dict[int, float] = {}
@@ -57,14 +65,41 @@ class Ranks:
         shim = processes.read_process(record["shim"])
         if record["event"] == "start" and shim is not None:
             self._shims[rank] = shim
+            self._watch(rank, shim)
         return self.records[rank]
+
+    def _watch(self, rank: int, shim: processes.Process) -> None:
+        """Have the loop woken when the shim ends, so that nobody need ask for it over and over."""
+        if self._selector is None or rank in self._handles or not hasattr(os, "pidfd_open"):
+            return
+        with contextlib.suppress(OSError):
+            handle = self._handles[rank] = os.pidfd_open(shim.pid)
+            self._selector.register(handle, selectors.EVENT_READ, lambda _: self._unwatch(rank))
+
+    def _unwatch(self, rank: int) -> None:
+        handle = self._handles.pop(rank)
+        if self._selector is not None:
+            self._selector.unregister(handle)
+        os.close(handle)
+
+    @property
+    def unsettled(self) -> bool:
+        """Tell whether a rank's shim has ended, or cannot be watched, and its word has not come yet."""
+        return any(record["event"] == "start" and rank not in self._handles for rank, record in self._listed())
+
+    def _listed(self) -> list[tuple[int, Record]]:
+        return list(self.records.items())
+
+    def pids(self) -> dict[int, int]:
+        """Return the pids of the ranks that run; other threads may ask."""
+        return {rank: record["pid"] for rank, record in self._listed() if record["event"] == "start"}
 
     def check(self) -> list[Record]:
         """Return the ends that no shim could tell: its process has gone (SIGKILL) without a word."""
         now = time.monotonic()
         lost = []
         for rank, record in self.records.items():
-            if record["event"] == "exit" or self._is_running(rank):
+            if record["event"] == "exit" or rank in self._handles or self._is_running(rank):
                 continue
             if now - self._missing.setdefault(rank, now) < _SETTLE_SECONDS:
                 continue

@@ -40,6 +40,7 @@ _COMMANDS = {
     "status": _Entry("runs", "status_command", "Show what a run is doing, or how it ended and why."),
     "logs": _Entry("logs", "logs_command", "Show the logs of hosts and ranks."),
     "cancel": _Entry("runs", "cancel_command", "End a run on every host."),
+    "notify": _Entry("notify", "notify_command", "Send a test message to everybody that a job file names."),
     "checkpoint": _Entry(
         "checkpoint", "checkpoint_group", "List, consolidate, reshape and prune checkpoints."
     ),

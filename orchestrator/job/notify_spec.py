@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from orchestrator.job.section import Section
-from orchestrator.job.values import Line, Text, VariableName, Word  # noqa: TC001 - pydantic reads the annotations
+from orchestrator.job.values import Line, Text, VariableName, Word
 from orchestrator.notify.variables import VARIABLE
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class NotifySpec(Section):
     on: _Occasions = Field(
         default=["hang", "end"],
         min_length=1,
-        description="When: start (of the ranks), restart (another attempt), hang, failure (any end but success "
-        "and cancel), end (any end).",
+        description="When: start (of the ranks), restart (another attempt), hang, failure (every end but "
+        "success and cancel), end (every end).",
     )
     command: list[Text] | None = Field(
         default=None,
@@ -91,7 +91,7 @@ class NotifySpec(Section):
     )
     webhook: Annotated[Line, AfterValidator(_url)] | None = Field(
         default=None,
-        description="Any address that takes a POST of JSON; ${NAME} in it stands for an environment variable.",
+        description="Any address that takes a POST of JSON; ${NAME} in it is an environment variable.",
     )
     smtp: Word | None = Field(
         default=None, description="Mail server, HOST or HOST:PORT (465: TLS from the start; else STARTTLS)."

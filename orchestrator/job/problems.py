@@ -102,6 +102,8 @@ def _expected(error: ErrorDetails) -> Iterator[str]:
         yield from re.findall(r"[^\s',]+", context["expected"].replace(" or ", ", "))
     elif limits := [_LIMITS[key].format(f"{context[key]:g}") for key in _LIMITS if key in context]:
         yield from limits
+    elif kind == "too_short":
+        yield f"{context['min_length']} or more in the list"
     else:
         yield _KINDS.get(kind.split("_")[0], error["msg"])
 

@@ -33,9 +33,10 @@ def check(job: LoadedJob, environ: Mapping[str, str]) -> tuple[Parcel, Prepared 
         SubmitError: what is to be sent cannot be.
     """
     made = parcel(job)
-    absent = [name for name in job.spec.train.secrets if name not in environ]
+    absent = [(name, where) for name, where in needed_variables(job).items() if name not in environ]
     if absent:
-        problem = Problem("not set in the environment", "train.secrets", absent[0], f"export {absent[0]}=…")
+        name, where = absent[0]
+        problem = Problem("not set in the environment", where, name, f"export {name}=…")
         raise JobFileError(job.located(problem))
     if not made.complete or job.source.data.get("matrix"):
         return made, None
@@ -43,6 +44,12 @@ def check(job: LoadedJob, environ: Mapping[str, str]) -> tuple[Parcel, Prepared 
         return made, prepare(job, environ)
     except JobFileError as error:
         raise JobFileError(*map(job.located, error.problems)) from error
+
+
+def needed_variables(job: LoadedJob) -> dict[str, str]:
+    """Return the variables whose values go with the job, each with the key that names it."""
+    told = {name: f"notify.{number}" for number, one in enumerate(job.spec.notify) for name in one.variables}
+    return {**told, **dict.fromkeys(job.spec.train.secrets, "train.secrets")}
 
 
 class Submission:
@@ -127,7 +134,7 @@ class Submission:
             "run_id": self.record.run_id,
             "run_dir": self.record.planned_dir,
             "words": self._words(settings, job),
-            "environ": {name: os.environ[name] for name in self._job.spec.train.secrets},
+            "environ": {name: os.environ[name] for name in needed_variables(self._job)},
         }
         words = Words(self._job, job, settings)
         said = bytearray()

@@ -67,7 +67,7 @@ def cancel_unbegun(run: RunDir) -> bool:
                 run.write_verdict(to_json(verdict, run.run_id, None, time.time()))
     except OSError:
         return False  # it has just begun, or cannot be written
-    run.secrets_file.unlink(missing_ok=True)
+    run.forget_secrets()
     return True
 
 

@@ -34,11 +34,12 @@ class Records:
 
     Args:
         path: `metrics.jsonl`, `events.jsonl` or another such file; it need not exist yet.
+        start: bytes at its beginning to leave out; the rest of a line there is none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0) -> None:
         self.path = path
-        self._offset = 0
+        self._offset = start
         self._rest = b""
 
     def new(self) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.notify.later import tell_of_end
 from orchestrator.slurm.interruption import ended_as
 from orchestrator.slurm.queue import look_up, show_job
 from orchestrator.slurm.reasons import explain_reason
@@ -96,8 +97,9 @@ def _waiting(info: JobInfo, status: dict[str, Any]) -> str:
 
 def _forget_secrets(run: RunDir) -> None:
     """Remove what a supervisor would have removed at the end: values of secrets, the token of the channel."""
-    for path in (run.secrets_file, *(attempt.control_file for attempt in run.attempts())):
-        path.unlink(missing_ok=True)
+    run.forget_secrets()
+    for attempt in run.attempts():
+        attempt.control_file.unlink(missing_ok=True)
 
 
 def cancel_job(run: RunDir, *, waiting: bool) -> None:
@@ -139,6 +141,7 @@ def _settled(
         if run.verdict() is None:
             started = run.record().get("started")
             run.write_verdict(to_json(verdict, run.run_id, started, ended or time.time()))
+            tell_of_end(run)
             _forget_secrets(run)
     after = run.status()
     return after if after["state"].is_final else dict(status, state=state, reason=verdict.summary)

@@ -50,6 +50,9 @@ def current_status(run: RunDir, answer: Answer | None = None) -> dict[str, Any]:
         return again
     attempts = run.attempts()
     if attempts and not attempts[-1].control_file.exists() and "supervisor" in run.record():
+        from orchestrator.notify.later import tell_of_end  # noqa: PLC0415 - few runs end so
+
+        tell_of_end(run)
         reason = "its supervisor is gone and left no verdict (see supervisor.log); its hosts have given it up"
         return dict(status, state=State.LOST, reason=reason)
     reason = (

@@ -205,7 +205,7 @@ class LaunchPlan:
         """
         data = json.loads(text)
         known = {f.name for f in fields(cls)}
-        needed = {f.name for f in fields(cls) if f.default is f.default_factory is MISSING}  # others came later
+        needed = {f.name for f in fields(cls) if f.default is f.default_factory is MISSING}
         if not isinstance(data, dict) or not needed <= set(data) <= known:
             raise ValueError("not a launch plan of this version")
         for name in ("args", "setup", "secrets", "resume_args"):

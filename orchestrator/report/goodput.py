@@ -1,8 +1,8 @@
 """How a run spent its time: every second of it is of one kind. Values in, values out.
 
 Goodput is the share of the time from submit to end that made steps whose result was kept. The kinds follow
-"ML Productivity Goodput" (Google Cloud, 2024) and torchx's and MegaScale's accounts of large runs, cut so that
-each can be seen from outside of a training script:
+"ML Productivity Goodput" (Google Cloud, 2024) and the accounts that MegaScale and Llama 3 give of their runs,
+cut so that each can be seen from outside of a training script:
 
     productive   between the beginning of the first step and the report of the last
     checkpoint   what steps took longer than usual around a save, and a save after the last step
@@ -58,6 +58,7 @@ class Tried:
         resumed: the step that it went on from; None where nobody knows.
         failed: epoch seconds of the first failure; None where nothing failed.
         queued: a scheduler was asked for its hosts.
+        running: it goes on: after the last report comes a step that nobody has seen the end of yet.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Tried:
     resumed: float | None = None
     failed: float | None = None
     queued: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def _marks(course: Course) -> Iterator[tuple[float, str, int]]:
             yield attempt.times[-1], "productive", attempt.number
         elif attempt.failed is not None:
             yield attempt.failed, starting, attempt.number
-        yield attempt.ended, "other", attempt.number
+        yield attempt.ended, "productive" if attempt.running and attempt.times else "other", attempt.number
     if not course.attempts:
         yield course.ended, "startup", 0
 

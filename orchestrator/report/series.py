@@ -25,9 +25,8 @@ def thin(values: Sequence[float], limit: int) -> list[int]:
     for i in range(stretches):
         start, end = i * len(values) // stretches, (i + 1) * len(values) // stretches
         numbers = [j for j in range(start, end) if math.isfinite(values[j])]
-        kept |= (
-            {min(numbers, key=values.__getitem__), max(numbers, key=values.__getitem__)} if numbers else set()
-        )
+        if numbers:
+            kept |= {min(numbers, key=values.__getitem__), max(numbers, key=values.__getitem__)}
         if len(numbers) < end - start:
             kept.add(next(j for j in range(start, end) if not math.isfinite(values[j])))
     return sorted(kept)
@@ -72,7 +71,7 @@ class Curve:
     def to_json(self) -> dict[str, Any]:
         """Return `rank` and the thinned `attempt`, `step`, `time` and `value`; no number is None."""
         places = thin(self._values, POINTS)
-        columns = {
+        columns: dict[str, array[Any]] = {
             "attempt": self._attempts,
             "step": self._steps,
             "time": self._times,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.agent.processes import read_process
 from orchestrator.errors import CheckpointError, JobFileError, SubmitError
+from orchestrator.notify.notifier import start_notifying
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
 from orchestrator.supervisor import told
@@ -86,6 +87,7 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
     run_dir.add_event("supervisor", pid=os.getpid(), host=socket.gethostname(), hosts_key=scheduler.key)
     verdict: Verdict | None
     keeping = start_keeping(run_dir, plan)
+    notifier = start_notifying(run_dir, plan)
     try:
         verdict = asyncio.run(Supervisor(run_dir, plan, scheduler, started).run())
     except JobFileError as error:
@@ -96,11 +98,15 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
         traceback.print_exc()
         verdict = Verdict(State.FAILED, f"the supervisor failed: {error!r}; see {_own_log(run_dir, plan)}")
     if verdict is None:
+        if notifier is not None:
+            notifier.pause()
         return 0  # the next supervisor goes on, on other hosts
     with contextlib.suppress(FileNotFoundError):
         run_dir.secrets_file.unlink()
     run_dir.write_verdict(to_json(verdict, plan.run_id, started, time.time()))
     run_dir.add_event("verdict", state=verdict.state, summary=verdict.summary)
+    if notifier is not None:
+        notifier.finish()
     if keeping is not None:
         keeping.finish()
     return 0 if verdict.state is State.SUCCEEDED else 1

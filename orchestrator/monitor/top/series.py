@@ -19,6 +19,7 @@ class Series:
         self._values: list[float] = []
         self._every = 1  # steps told for one that is kept
         self._pending: list[float] = []
+        self._points: tuple[tuple[float, float], ...] | None = ()
         self.last: float | None = None
 
     def add(self, step: float, value: float) -> None:
@@ -34,6 +35,7 @@ class Series:
         self._steps.append(step)
         self._values.append(math.fsum(self._pending) / len(self._pending))
         self._pending.clear()
+        self._points = None
         if len(self._steps) > _MOST:
             self._halve()
 
@@ -41,6 +43,7 @@ class Series:
         keep = bisect.bisect_left(self._steps, step)
         del self._steps[keep:], self._values[keep:]
         self._pending.clear()
+        self._points = None
 
     def _halve(self) -> None:
         even = len(self._steps) // 2 * 2
@@ -51,4 +54,6 @@ class Series:
 
     def points(self) -> tuple[tuple[float, float], ...]:
         """Return (step, value) in order."""
-        return tuple(zip(self._steps, self._values, strict=True))
+        if self._points is None:
+            self._points = tuple(zip(self._steps, self._values, strict=True))
+        return self._points

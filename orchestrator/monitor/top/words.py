@@ -6,6 +6,8 @@ import math
 import time
 from typing import Any
 
+from orchestrator.verdict.judge import signal_name
+
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 NAMES = {
     "loss": "loss",
@@ -76,5 +78,8 @@ def one_line(text: object, most: int = 300) -> str:
 
 
 def ended_how(event: dict[str, Any]) -> str:
-    """Return how a process ended: `exit code 1` or `signal 9`."""
-    return f"signal {event['signal']}" if event.get("signal") else f"exit code {event.get('exit_code')}"
+    """Return how a process ended: `exit code 1` or `SIGKILL`."""
+    number = event.get("signal")
+    return (
+        signal_name(number) if isinstance(number, int) and number else f"exit code {event.get('exit_code')}"
+    )

@@ -1,0 +1,80 @@
+"""What the kernel says of this host: processes that its OOM killer ended, GPUs' Xids.
+
+/dev/kmsg is readable where `kernel.dmesg_restrict` is 0, or for root. How many processes the OOM killer has ended is
+in /proc/vmstat for everybody (Linux 4.13), so that it is known in any case that there was one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import Any
+
+from .host_facts import read_text
+
+# Written by mm/oom_kill.c; the second form is that of a memory cgroup, the limit of a Slurm job or a container.
+_OOM = re.compile(r"(?:Out of memory|Memory cgroup out of memory)[^:]*: Killed process (\d+) \(([^)]*)\)")
+_XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:]+)(?:\.\d)?\): (\d+)")
+_MOST = 100  # records read at a time: a kernel in trouble says the same thing thousands of times
+
+
+class KernelLog:
+    """Reads what comes after now."""
+
+    def __init__(self, path: str = "/dev/kmsg") -> None:
+        self._kills = kills(read_text("/proc/vmstat"))
+        try:
+            self._handle: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # a pipe, in a test
+                os.lseek(self._handle, 0, os.SEEK_END)
+        except OSError:
+            self._handle = None
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the faults that the kernel has told of since the last call; an Xid with `bus`, not `gpu`."""
+        found = [fault for fault in map(fault_of, self._messages()) if fault is not None]
+        return found or self._counted()
+
+    def _counted(self) -> list[dict[str, Any]]:
+        """Return that the OOM killer ended processes whose names cannot be read here."""
+        before, self._kills = self._kills, kills(read_text("/proc/vmstat"))
+        if self._handle is not None or self._kills <= before:
+            return []
+        text = f"the kernel's OOM killer ended {self._kills - before} process(es) on this host"
+        return [{"what": "oom_kill", "text": text}]
+
+    def _messages(self) -> list[str]:
+        found: list[str] = []
+        while self._handle is not None and len(found) < _MOST:
+            try:
+                record = os.read(self._handle, 8192)
+            except BrokenPipeError:
+                continue  # records were overwritten before we came: go on with the oldest that is left
+            except OSError:
+                break
+            if not record:
+                break
+            found.append(message_of(record))
+        return found
+
+
+def message_of(record: bytes) -> str:
+    """Return the text of one record of /dev/kmsg: `PRIORITY,NUMBER,MICROSECONDS,FLAGS;TEXT` (dev-kmsg)."""
+    return record.decode("utf-8", "replace").partition(";")[2].split("\n", 1)[0]
+
+
+def fault_of(message: str) -> dict[str, Any] | None:
+    """Return the fault that a kernel message tells of; None for any other message."""
+    oom, xid = _OOM.search(message), _XID.search(message)
+    if oom is not None:
+        return {"what": "oom_kill", "pid": int(oom[1]), "process": oom[2], "text": message}
+    if xid is not None:
+        return {"what": "xid", "bus": xid[1].lower(), "code": int(xid[2]), "text": message}
+    return None
+
+
+def kills(vmstat: str) -> int:
+    """Return how many processes the OOM killer has ended since boot, from /proc/vmstat; 0 where unknown."""
+    words = vmstat.partition("\noom_kill ")[2].split("\n", 1)[0]
+    return int(words) if words.isdigit() else 0

@@ -1,0 +1,133 @@
+"""What `events.jsonl` and a host's samples tell that bears on a failure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestrator.diagnose.text import Line, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+# Only lines with one of these are parsed: a run of thousands of ranks has tens of thousands of others.
+_WANTED = {
+    *("attempt", "hang", "hang_over", "gpu_fault", "oom_kill", "versions_differ", "interruption"),
+    *("straggler", "straggler_over", "command_exit", "retry", "requeue", "ending"),
+}
+_NEEDLES = tuple(f'"{name}"'.encode() for name in sorted(_WANTED))
+_BEFORE, _AFTER = 120.0, 60.0  # seconds around a failure in which a fault of its host may be its reason
+_SAMPLES_TAIL = 256 << 10  # bytes
+
+
+class Event(NamedTuple):
+    """One event and the line of `events.jsonl` that holds it."""
+
+    line: int
+    data: dict[str, Any]
+
+
+def read_events(path: Path, attempt: int | None) -> tuple[Event, ...]:
+    """Return the events that matter, from the beginning of an attempt to that of the next."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return ()
+    found: list[Event] = []
+    current = 1
+    for number, raw in enumerate(lines, 1):
+        data = _parsed(raw) if any(needle in raw for needle in _NEEDLES) else None
+        if data is None or data.get("event") not in _WANTED:
+            continue
+        if data["event"] == "attempt":
+            current = int(data.get("attempt", current))
+        if attempt in (None, current):
+            found.append(Event(number, data))
+    return tuple(found)
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def standing_hang(events: Sequence[Event]) -> Event | None:
+    """Return the last hang that was not over when the attempt ended."""
+    hang = None
+    for event in events:
+        if event.data["event"] == "hang":
+            hang = event
+        elif event.data["event"] == "hang_over":
+            hang = None
+    return hang
+
+
+def faults_text(events: Sequence[Event], host: str, time: float | None) -> Text:
+    """Return what is known of a host's own faults around a time: kernel's kills, GPU faults, versions."""
+    lines = [
+        Line(_words(event.data), event.line)
+        for event in events
+        if _concerns(event.data, host) and _is_near(event.data.get("time"), time)
+    ]
+    return Text("event", "events.jsonl", tuple(line for line in lines if line.text))
+
+
+def _concerns(event: dict[str, Any], host: str) -> bool:
+    if event["event"] in {"oom_kill", "gpu_fault"}:
+        return bool(event.get("host") == host)
+    return event["event"] == "versions_differ"
+
+
+def _is_near(when: Any, time: float | None) -> bool:
+    return time is None or not isinstance(when, int | float) or time - _BEFORE <= when <= time + _AFTER
+
+
+def _words(event: dict[str, Any]) -> str:
+    said = str(event.get("text", ""))
+    if event["event"] == "oom_kill":
+        return f"oom_kill: {said}"
+    if event["event"] == "gpu_fault":
+        code = "" if event.get("code") is None else f" {event['code']}"
+        return f"gpu_fault: {event.get('what', 'fault')}{code} on GPU {event.get('gpu', '?')}: {said}"
+    return ""
+
+
+def sampled_faults(path: Path, base: Path, time: float | None, offset: float) -> Text:
+    """Return the faults in the end of a host's samples, where the collector has made no events of them.
+
+    Args:
+        path: `HOST.samples`; its times are the host's clock.
+        base: the run directory.
+        time: of the failure, supervisor's clock.
+        offset: host's clock minus the supervisor's, seconds.
+    """
+    lines = [
+        Line(_fault_words(fault))
+        for sample in _last_samples(path)
+        if _is_near(sample.get("time"), None if time is None else time + offset)
+        for fault in sample.get("faults") or ()
+        if isinstance(fault, dict)
+    ]
+    return Text("event", str(path.relative_to(base)), tuple(lines))
+
+
+def _last_samples(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _SAMPLES_TAIL))
+            data = file.read()
+    except OSError:
+        return
+    for raw in data.split(b"\n"):
+        value = _parsed(raw) if b'"faults"' in raw else None
+        if value is not None:
+            yield value
+
+
+def _fault_words(fault: dict[str, Any]) -> str:
+    known = "oom_kill" if fault.get("what") == "oom_kill" else "gpu_fault"
+    return _words(fault | {"event": known})

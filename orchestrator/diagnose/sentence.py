@@ -1,0 +1,104 @@
+"""The one sentence of a diagnosis, in the order in which a person asks: who, when, what, what of the others."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.states import State
+from orchestrator.verdict.judge import signal_name
+
+if TYPE_CHECKING:
+    from orchestrator.diagnose.choose import Found
+    from orchestrator.diagnose.gather import Case
+    from orchestrator.diagnose.model import Suspect
+
+_LONGEST = 200  # characters of what a rank said
+_NAMED = 6  # candidates
+
+
+def short(said: str) -> str:
+    """Return the first line of what was said, cut to a readable length."""
+    line = next((line.strip() for line in said.splitlines() if line.strip()), "")
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def sentence(
+    case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...], message: str
+) -> str:
+    """Return the diagnosis in one sentence."""
+    if found.hang is not None:
+        return _of_hang(case, found, first, candidates)
+    if not found.category:
+        return case.summary or _doing(case)
+    if case.state != State.FAILED or not case.suspects:
+        return _without_suspect(case, message)
+    if first is not None:
+        how = "" if found.pattern is not None else _how(first)
+        what = f"{message} ({how})" if how and how not in message else message
+        return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}"
+    names = _listed([_name(one) for one in candidates])
+    return f"undetermined: the evidence cannot tell which failed first of {names}{_when(case, None)}: {message}{_others(case)}"
+
+
+def _doing(case: Case) -> str:
+    status = case.run.status()
+    return f"{status['state']}: {status['reason']}" if status["reason"] else f"the run is {status['state']}"
+
+
+def _without_suspect(case: Case, message: str) -> str:
+    if case.state == State.SUCCEEDED:
+        return f"{case.summary}, but its loss was no number any more at step {case.step}"
+    said = case.summary
+    return said if not message or message.lower() in said.lower() else f"{said} ({message})" if said else message
+
+
+def _of_hang(
+    case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...]
+) -> str:
+    data = found.hang.data if found.hang is not None else {}
+    waiting = len(data.get("waiting") or ())
+    who = _name(first) if first else f"ranks {_listed([str(one.rank) for one in candidates])}"
+    verb = "hangs" if first else "hang"
+    where = f" in {first.message}" if first and first.message else ""
+    others = f" while {waiting} other rank{'s wait' if waiting != 1 else ' waits'} for it" if waiting else ""
+    silent = f"; nothing was heard of it for {data['silent']:.0f} s" if data.get("silent") else ""
+    return f"{who} {verb}{_when(case, first)}{where}{others}{silent}"
+
+
+def _name(suspect: Suspect) -> str:
+    if suspect.rank is None:
+        return suspect.host
+    gpu = "" if suspect.gpu is None else f" (GPU {suspect.gpu})"
+    return f"rank {suspect.rank} on {suspect.host}{gpu}"
+
+
+def _when(case: Case, suspect: Suspect | None) -> str:
+    moment = suspect.time if suspect is not None else None
+    at = f" at {time.strftime('%H:%M:%S', time.localtime(moment))}" if moment else ""
+    step = f", step {case.step}" if case.step is not None else ""
+    return at + step
+
+
+def _how(suspect: Suspect) -> str:
+    if suspect.signal:
+        return f"killed by {signal_name(suspect.signal)}"
+    code = suspect.exit_code
+    if code is None:
+        return ""
+    if 128 < code < 128 + signal.NSIG:
+        return f"exit code {code}: {signal_name(code - 128)}"
+    return f"exit code {code}"
+
+
+def _others(case: Case) -> str:
+    count = case.stopped
+    if not count:
+        return ""
+    return f"; {count} {'rank was' if count == 1 else 'ranks were'} stopped because of it"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

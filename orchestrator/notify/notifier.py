@@ -1,0 +1,115 @@
+"""Tell people of a run while its supervisor lives (`notify` in the job file).
+
+The run waits for it at its end only, and for some seconds: a supervisor on Slurm is the job's batch script,
+and what it has not sent when it ends is not sent any more.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.monitor.records import Records
+from orchestrator.notify.channel import Channel
+from orchestrator.notify.facts import facts_of
+from orchestrator.notify.message import make_message
+from orchestrator.notify.occasions import Occasions, is_wanted, of_end
+from orchestrator.notify.store import read_values, take_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.plan import LaunchPlan, NotifyPlan
+    from orchestrator.rundir import RunDir
+
+_POLL = 1.0  # seconds between two looks at the events
+LAST_SECONDS = 10.0  # for all that is still to be sent at the end
+
+
+def start_notifying(run_dir: RunDir, plan: LaunchPlan) -> Notifier | None:
+    """Start to tell people of a run; None where nobody is to be told."""
+    if not plan.notify:
+        return None
+    notifier = Notifier(run_dir, plan)
+    notifier.start()
+    return notifier
+
+
+class Notifier(threading.Thread):
+    """Reads the run's events, as anybody may, and hands messages to the ways that want them.
+
+    What was there before belongs to an earlier supervisor, which has told of it.
+    """
+
+    def __init__(self, run_dir: RunDir, plan: LaunchPlan) -> None:
+        super().__init__(name="notify", daemon=True)
+        self._run_dir = run_dir
+        self._plan = plan
+        self._events = Records(run_dir.events_file)
+        self._occasions = Occasions()
+        self._stop = threading.Event()
+        for event in self._events.new():
+            self._occasions.of(event)
+        values = {**os.environ, **read_values(run_dir)}
+        self._channels = channels(run_dir, plan, values)
+
+    def run(self) -> None:
+        """Look at the events until the end, and once more then."""
+        while not self._stop.wait(_POLL):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        try:
+            for event in self._events.new():
+                occasion = self._occasions.of(event)
+                if occasion is not None:
+                    self._tell(*occasion)
+        except Exception:  # noqa: BLE001 - whatever it is, the run must not suffer from it
+            traceback.print_exc()
+
+    def _tell(self, occasion: str, reason: str) -> None:
+        wanting = [one for one in self._channels if is_wanted(one.target.on, occasion)]
+        if wanting:
+            facts = facts_of(self._run_dir, self._plan, self._run_dir.status(), reason)
+            message = make_message(occasion, facts)
+            for channel in wanting:
+                channel.put(message)
+
+    def pause(self, seconds: float = LAST_SECONDS) -> None:
+        """End without an end of the run: another supervisor goes on with it."""
+        self._stop.set()
+        deadline = time.monotonic() + seconds
+        self.join(seconds)
+        for channel in self._channels:
+            channel.end()
+        for channel in self._channels:
+            channel.give_up(deadline)
+
+    def finish(self, seconds: float = LAST_SECONDS) -> None:
+        """Tell of the end, which the run directory shows already; return after `seconds` at the latest."""
+        take_values(self._run_dir)
+        self._stop.set()
+        deadline = time.monotonic() + seconds
+        self.join(seconds)
+        try:
+            self._tell(of_end(self._run_dir.status()["state"]), "")
+        except Exception:  # noqa: BLE001 - as above
+            traceback.print_exc()
+        self.pause(deadline - time.monotonic())
+
+
+def channels(run_dir: RunDir, plan: LaunchPlan, values: dict[str, str]) -> Sequence[Channel]:
+    """Start the channels of a run; each says in the run's events what became of its messages."""
+
+    def told(event: str, target: NotifyPlan, why: str | None) -> None:
+        run_dir.add_event("notified", what=event, to=target.name, ok=why is None, why=why or "")
+
+    made = [Channel(target, values, Path(plan.base_dir), told) for target in plan.notify]
+    for channel in made:
+        channel.start()
+    return made

@@ -1,0 +1,109 @@
+"""What happened in a run, in words, from its events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.forecast.words import plural, seconds, volume
+from orchestrator.hosts.ranges import fold_names, fold_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_MOST = 400  # events of a kind that are told, the first and the last of them
+
+
+def happenings(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return `time`, `kind`, `mark` and `words` of what a reader should know of, in order of time.
+
+    `mark` is `bad`, `good`, `mark` (of note) or "".
+    """
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        told = _TOLD.get(str(event.get("event")))
+        if told is not None:
+            mark, words = told
+            said = {"time": event["time"], "kind": event["event"], "mark": mark, "words": words(event)}
+            by_kind.setdefault(event["event"], []).append(_judged(event, said))
+    found = [one for of_kind in by_kind.values() for one in _bounded(of_kind)]
+    return sorted(found, key=lambda one: float(one["time"]))
+
+
+def _judged(event: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    if event["event"] in ("verdict", "ending"):
+        return said | {"mark": "good" if event.get("state") == "SUCCEEDED" else "bad"}
+    return said
+
+
+def _bounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(found) <= _MOST:
+        return found
+    left = {**found[_MOST // 2], "words": f"… {len(found) - _MOST:,} more of this kind are left out"}
+    return [*found[: _MOST // 2], left, *found[-_MOST // 2 :]]
+
+
+def _hang(event: dict[str, Any]) -> str:
+    where = event.get("where") or {}
+    places = ", ".join(f"rank {rank} at {place}" for rank, place in list(where.items())[:4])
+    stuck = f"hang: {_ranks(event.get('ranks'))} silent for {seconds(float(event.get('silent') or 0))}"
+    waiting = event.get("waiting")
+    others = f", {plural(len(waiting), 'rank')} waiting" if waiting else ""
+    return f"{stuck}{others}{f'; {places}' if places else ''}"
+
+
+def _ranks(ranks: Any) -> str:
+    found = list(ranks or [])
+    if not found:
+        return "ranks"
+    return f"rank{'s' if len(found) > 1 else ''} {fold_numbers(sorted(map(int, found)))}"
+
+
+def _straggler(event: dict[str, Any]) -> str:
+    words = event.get("words")
+    return f"{event.get('host')} is slow: {words}" if words else f"{event.get('host')} is slow"
+
+
+def _save(event: dict[str, Any]) -> str:
+    took = float(event.get("ended") or 0) - float(event.get("began") or event.get("ended") or 0)
+    return f"checkpoint {event.get('tag')} complete" + (f" after {seconds(took)}" if took > 0 else "")
+
+
+def _fault(event: dict[str, Any]) -> str:
+    code = f" {event['code']}" if event.get("code") is not None else ""
+    return f"{event.get('host')}, GPU {event.get('gpu')}: {event.get('what')}{code} {event.get('text') or ''}"
+
+
+def _versions(event: dict[str, Any]) -> str:
+    parts = [f"{version} on {fold_names(hosts)}" for version, hosts in (event.get("hosts") or {}).items()]
+    return f"{event.get('package')} differs between hosts: {'; '.join(parts)}"
+
+
+def _value(name: str, head: str = "") -> Callable[[dict[str, Any]], str]:
+    return lambda event: f"{head}{event.get(name) or ''}".rstrip(": ")
+
+
+_TOLD: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "attempt": ("", lambda event: f"attempt {event.get('attempt')} begins"),
+    "supervisor": ("", lambda event: f"supervisor started on {event.get('host')}"),
+    "start": ("", _value("master", "all hosts are ready; ranks start, master at ")),
+    "first_step": ("good", lambda event: f"first step of attempt {event.get('attempt')}"),
+    "checkpoint": ("good", _save),
+    "hang": ("bad", _hang),
+    "hang_over": ("good", lambda _: "the hang is over"),
+    "straggler": ("mark", _straggler),
+    "straggler_over": ("", lambda event: f"{event.get('host')} is as fast as the others again"),
+    "gpu_fault": ("bad", _fault),
+    "oom_kill": ("bad", lambda event: f"{event.get('host')}: the kernel killed for memory: {event.get('text')}"),
+    "host_failed": ("bad", lambda event: f"{event.get('host')}: {event.get('why')}"),
+    "ending": ("bad", _value("reason", "the attempt ends: ")),
+    "interruption": ("mark", _value("reason", "interrupted by the scheduler: ")),
+    "requeue": ("mark", _value("reason", "queued again: ")),
+    "retry": ("mark", _value("reason", "started again: ")),
+    "versions_differ": ("mark", _versions),
+    "reshape": ("", lambda _: "the checkpoint is being made to fit the ranks"),
+    "reshaped": ("", lambda _: "the checkpoint fits the ranks"),
+    "set_aside": ("", lambda event: f"checkpoint {event.get('tag')} was set aside as {event.get('name')}"),
+    "pruned": ("", lambda e: f"old checkpoints deleted: {', '.join(e.get('tags') or ())}, {volume(e.get('bytes') or 0)}"),
+    "not_pruned": ("mark", lambda event: f"old checkpoints kept: {'; '.join(event.get('reasons') or ())}"),
+    "verdict": ("", lambda event: f"{event.get('state')}: {event.get('summary')}"),
+}  # fmt: skip

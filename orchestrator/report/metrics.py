@@ -1,0 +1,196 @@
+"""What a run's `metrics.jsonl` says in sum: curves, bands over all hosts, a line of figures for every host.
+
+The file is read once and may be larger than the memory; orchestrator/monitor/records.py says what is in it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from array import array
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.report.series import Band, Curve, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CURVES = (
+    *("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "samples_per_second"),
+    *("step_time", "tflops", "mfu", "loss_scale"),
+)
+_BANDS = {
+    "gpu": ("utilization", "memory", "temperature", "power"),
+    "host": ("memory", "cpu", "sent", "received"),
+    "rank": ("cpu", "memory"),
+}
+
+
+class Progress:
+    """When which step was reported, by attempt, as the rank with the lowest number told it: all of it."""
+
+    def __init__(self) -> None:
+        self._rank: int | None = None
+        self._by_attempt: dict[int, tuple[array[float], array[float]]] = {}
+
+    def add(self, record: dict[str, Any], step: float) -> None:
+        """Add a report; a second one of the same step says nothing new."""
+        rank = int(record.get("rank", 0))
+        if self._rank is None or rank < self._rank:
+            self._rank, self._by_attempt = rank, {}
+        if rank != self._rank:
+            return
+        empty: tuple[array[float], array[float]] = (array("d"), array("d"))
+        times, steps = self._by_attempt.setdefault(int(record.get("attempt", 1)), empty)
+        if not steps or (step != steps[-1] and record["time"] >= times[-1]):
+            times.append(float(record["time"]))
+            steps.append(step)
+
+    def of(self, attempt: int) -> tuple[array[float], array[float]]:
+        """Return the times (epoch seconds) and numbers of an attempt's steps."""
+        return self._by_attempt.get(attempt, (array("d"), array("d")))
+
+    def last_step(self) -> float | None:
+        """Return the highest step that was reported; None where there was none."""
+        return max((max(steps) for _, steps in self._by_attempt.values() if steps), default=None)
+
+    def step_seconds(self) -> tuple[float, float] | None:
+        """Return median and 99th percentile of the seconds that a step took; None for too few reports."""
+        found = [gap for times, steps in self._by_attempt.values() for gap in _gaps(times, steps)]
+        if not found:
+            return None
+        found.sort()
+        return statistics.median(found), found[min(len(found) * 99 // 100, len(found) - 1)]
+
+
+def _gaps(times: Iterable[float], steps: Iterable[float]) -> Iterable[float]:
+    for (before, after), (since, to) in zip(pairwise(times), pairwise(steps), strict=True):
+        if to > since:
+            yield (after - before) / (to - since)
+
+
+class Totals:
+    """Sums of one host's samples."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._peaks: dict[str, float] = {}
+        self._lows: dict[str, float] = {}
+        self.throttled = 0
+        self.gpu_samples = 0
+
+    def add(self, name: str, value: float) -> None:
+        """Add a value that is a number."""
+        total, count = self._sums.get(name, (0.0, 0))
+        self._sums[name] = (total + value, count + 1)
+        self._peaks[name] = max(value, self._peaks.get(name, value))
+        self._lows[name] = min(value, self._lows.get(name, value))
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of the values so named; None where there is none."""
+        total, count = self._sums.get(name, (0.0, 0))
+        return total / count if count else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures of one line of the table; what was never told is absent."""
+        told = {
+            "gpu_utilization": self.mean("gpu.utilization"),
+            "gpu_memory": self._peaks.get("gpu.memory"),
+            "gpu_memory_total": self._peaks.get("gpu.memory_total"),
+            "temperature": self._peaks.get("gpu.temperature"),
+            "power": self.mean("gpu.power"),
+            "throttled": self.throttled / self.gpu_samples if self.gpu_samples else None,
+            "ecc_errors": self._peaks.get("gpu.ecc_errors"),
+            "cpu": self.mean("host.cpu"),
+            "cores": self._peaks.get("host.cores"),
+            "memory": self._peaks.get("host.memory"),
+            "memory_total": self._peaks.get("host.memory_total"),
+            "network": _sum(self.mean("host.sent"), self.mean("host.received")),
+            "disk_free": self._lows.get("host.disk_free"),
+            "step_time": self.mean("step.step_time"),
+        }
+        return {name: _short(value) for name, value in told.items() if value is not None}
+
+
+def _sum(*values: float | None) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) if found else None
+
+
+def _short(value: float) -> float:
+    return int(value) if value == int(value) else float(f"{value:.4g}")
+
+
+class Metrics:
+    """Everything that `metrics.jsonl` is read for.
+
+    Args:
+        start: epoch seconds of the run's first attempt.
+        end: epoch seconds of its end, or of now.
+    """
+
+    def __init__(self, start: float, end: float) -> None:
+        self.progress = Progress()
+        self.curves = {name: Curve() for name in CURVES}
+        self.hosts: dict[str, Totals] = {}
+        self.bands = {
+            f"{kind}.{name}": Band(start, end)
+            for kind, names in (*_BANDS.items(), ("step", ("step_time",)))
+            for name in names
+        }
+        self.gpus = False
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def take(self, records: Iterable[dict[str, Any]]) -> None:
+        """Read records; one that lacks what every one has is left out."""
+        for record in records:
+            kind = record.get("kind")
+            if not isinstance(record.get("time"), int | float):
+                continue
+            if kind == "step":
+                self._take_step(record)
+            elif kind in _BANDS:
+                self._take_sample(str(kind), record)
+
+    def mean(self, name: str) -> float | None:
+        """Return the mean of a curve's values; None where there is none."""
+        total, count = self._sums.get(name, (0.0, 0))
+        return total / count if count else None
+
+    def _take_step(self, record: dict[str, Any]) -> None:
+        step = number(record.get("step"))
+        if step is not None and math.isfinite(step):
+            self.progress.add(record, step)
+        for name in CURVES:
+            value = number(record.get(name))
+            if value is None:
+                continue
+            curve = self.curves[name]
+            curve.add(record, value)
+            if record.get("rank", 0) == curve.rank and math.isfinite(value):
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + value, count + 1)
+        took = number(record.get("step_time"))
+        if took is not None and math.isfinite(took):
+            self.bands["step.step_time"].add(record["time"], took)
+            self._totals(record).add("step.step_time", took)
+
+    def _take_sample(self, kind: str, record: dict[str, Any]) -> None:
+        totals = self._totals(record)
+        for name in _BANDS[kind]:
+            value = number(record.get(name))
+            if value is not None and math.isfinite(value):
+                self.bands[f"{kind}.{name}"].add(record["time"], value)
+                totals.add(f"{kind}.{name}", value)
+        if kind == "gpu":
+            self.gpus = True
+            totals.gpu_samples += 1
+            totals.throttled += "throttled" in record
+        for name in ("memory_total", "ecc_errors", "cores", "disk_free"):
+            value = number(record.get(name))
+            if value is not None and math.isfinite(value):
+                totals.add(f"{kind}.{name}", value)
+
+    def _totals(self, record: dict[str, Any]) -> Totals:
+        return self.hosts.setdefault(str(record.get("host", "")), Totals())

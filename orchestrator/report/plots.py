@@ -1,0 +1,118 @@
+"""Which plots a report has, from the series of its document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.report.plot import Drawn, Line, Plot, Ribbon, draw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def plots(document: dict[str, Any]) -> list[Drawn]:
+    """Return a run's plots; those for which it has no values are left out."""
+    found = [draw(plot) for plot in (*_learning(document), *_speed(document), *_machines(document))]
+    return [one for one in found if one is not None]
+
+
+def _learning(document: dict[str, Any]) -> Iterator[Plot]:
+    curves = document["series"]["curves"]
+    lines = [
+        _over_steps(curves, "loss", "training", "c0"),
+        _over_steps(curves, "eval_loss", "evaluation", "c1"),
+    ]
+    found = [line for line in lines if line is not None]
+    if found:
+        yield Plot(
+            "Loss", found if len(found) > 1 else [_unnamed(found[0])], note=_nan_words(curves.get("loss"))
+        )
+    for name, title in (
+        ("grad_norm", "Gradient norm"),
+        ("learning_rate", "Learning rate"),
+        ("loss_scale", "Loss scale"),
+    ):
+        line = _over_steps(curves, name, "", "c0")
+        if line is not None:
+            yield Plot(title, [line], note=_nan_words(curves.get(name)))
+
+
+def _nan_words(curve: dict[str, Any] | None) -> str:
+    """Return from which step on a value was no number; "" where all are."""
+    if curve is None:
+        return ""
+    at = next((step for step, y in zip(curve["step"], curve["value"], strict=True) if y is None), None)
+    return "" if at is None else f"no number (NaN, infinite) at step {at:,}"
+
+
+def _speed(document: dict[str, Any]) -> Iterator[Plot]:
+    curves, bands = document["series"]["curves"], document["series"]["bands"]
+    for name, title in (
+        ("tokens_per_second", "Tokens per second"),
+        ("samples_per_second", "Samples per second"),
+        ("tflops", "TFLOPS per GPU"),
+        ("mfu", "Model FLOPs utilisation"),
+    ):
+        line = _over_time(document, curves.get(name))
+        if line is not None:
+            yield Plot(title, [line], across="time", floor=0.0, unit="share" if name == "mfu" else "")
+    band = bands.get("step.step_time")
+    if band is not None:
+        yield _banded(document, "Step time", band, "seconds", note="mean of all ranks, and their range")
+
+
+def _machines(document: dict[str, Any]) -> Iterator[Plot]:
+    bands = document["series"]["bands"]
+    for name, title, unit in (
+        ("gpu.utilization", "GPU utilisation", "share"),
+        ("gpu.memory", "GPU memory", "bytes"),
+        ("gpu.temperature", "GPU temperature", "celsius"),
+        ("gpu.power", "GPU power", "watts"),
+        ("host.cpu", "CPU cores in use on a host", ""),
+        ("host.memory", "Memory of a host", "bytes"),
+    ):
+        if name in bands:
+            many = "GPUs" if name.startswith("gpu") else "hosts"
+            yield _banded(document, title, bands[name], unit, note=f"mean of all {many}, and their range")
+    if "host.memory" not in bands and "rank.memory" in bands:
+        yield _banded(
+            document, "Memory of a rank", bands["rank.memory"], "bytes", note="mean of all, and range"
+        )
+    if "host.sent" in bands:
+        yield _network(document, bands)
+
+
+def _banded(document: dict[str, Any], title: str, band: dict[str, Any], unit: str, note: str) -> Plot:
+    x = _since(document, band["time"])
+    ribbon = Ribbon(x, band["low"], band["high"])
+    return Plot(title, [Line("", x, band["mean"])], [ribbon], unit, "time", floor=0.0, note=note)
+
+
+def _network(document: dict[str, Any], bands: dict[str, Any]) -> Plot:
+    lines = [
+        Line(words, _since(document, bands[name]["time"]), bands[name]["mean"], style)
+        for name, words, style in (("host.sent", "sent", "c0"), ("host.received", "received", "c1"))
+        if name in bands
+    ]
+    return Plot(
+        "Network of a host", lines, (), "bytes_per_second", "time", floor=0.0, note="mean of all hosts"
+    )
+
+
+def _since(document: dict[str, Any], times: list[Any]) -> list[float | None]:
+    return [None if time is None else time - document["created"] for time in times]
+
+
+def _unnamed(line: Line) -> Line:
+    return Line("", line.x, line.y, line.style, line.apart)
+
+
+def _over_steps(curves: dict[str, Any], name: str, words: str, style: str) -> Line | None:
+    curve = curves.get(name)
+    return None if curve is None else Line(words, curve["step"], curve["value"], style, curve["attempt"])
+
+
+def _over_time(document: dict[str, Any], curve: dict[str, Any] | None) -> Line | None:
+    if curve is None:
+        return None
+    return Line("", _since(document, curve["time"]), curve["value"], "c0", curve["attempt"])

@@ -1,0 +1,117 @@
+"""Ticks of axes, and values as they are written beside them."""
+
+from __future__ import annotations
+
+import math
+import time
+
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+_TIMES = (
+    *(1, 2, 5, 10, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 5 * _DAY, 10 * _DAY, 30 * _DAY),
+)
+_SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def ticks(low: float, high: float, many: int, *, binary: bool = False) -> list[float]:
+    """Return round numbers in a range, about as many as asked for.
+
+    Args:
+        low: the range's beginning.
+        high: its end.
+        many: how many ticks.
+        binary: of powers of two, as memory is counted.
+    """
+    if not high > low:
+        return [low]
+    base = (
+        1024.0 ** max(math.floor(math.log(max(abs(low), abs(high)), 1024)), 0) if binary and high > 0 else 1.0
+    )
+    rough = (high - low) / base / max(many, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999) * base
+    first = math.ceil(low / step - 1e-9)
+    count = math.floor(high / step + 1e-9) - first
+    return [round((first + i) * step, 12) for i in range(count + 1)]
+
+
+def time_ticks(seconds: float) -> list[float]:
+    """Return about five round times from 0 on."""
+    step = next((t for t in _TIMES if seconds / t <= 6), seconds / 5)
+    return [i * step for i in range(int(seconds / step + 1e-9) + 1)]
+
+
+def elapsed(seconds: float) -> str:
+    """Return a time since a beginning, with the two units that matter: 42 s, 3 min, 1 h 30, 2 d 4 h."""
+    if seconds < 1 and seconds:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes:02}" if minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {whole % 60} s" if whole % 60 else f"{minutes} min"
+    return f"{whole} s"
+
+
+def lasted(seconds: float) -> str:
+    """Return how long something took, as elapsed does, with the unit of minutes: 1 h 30 min."""
+    words = elapsed(max(seconds, 0.0))
+    return f"{words} min" if " h " in words and " d " not in words else words
+
+
+def clock(when: float | None, *, short: bool = False) -> str:
+    """Return a time (epoch seconds) of the zone of whoever asks; "" for none."""
+    if when is None:
+        return ""
+    return time.strftime("%H:%M:%S" if short else "%Y-%m-%d %H:%M:%S %Z", time.localtime(when))
+
+
+def value_words(value: float | None, unit: str = "") -> str:
+    """Return a value as it is written beside a plot or in a table; "" for none.
+
+    Args:
+        value: the value.
+        unit: `seconds`, `bytes`, `bytes_per_second`, `share`, `celsius`, `watts`, or "" for a number.
+    """
+    if value is None:
+        return ""
+    if unit == "seconds":
+        return _seconds(value)
+    if unit == "bytes":
+        return _binary(value)
+    if unit == "bytes_per_second":
+        return f"{_decimal(value)}B/s"
+    if unit == "share":
+        return f"{100 * value:.3g} %"
+    if unit == "celsius":
+        return f"{value:.0f} °C"
+    return f"{value:.0f} W" if unit == "watts" else _number(value)
+
+
+def _seconds(value: float) -> str:
+    if value and abs(value) < 0.9995:
+        return f"{1000 * value:.3g} ms"
+    return f"{value:.3g} s" if value < 2 * _MINUTE else lasted(value)
+
+
+def _binary(value: float) -> str:
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if abs(value) >= 1024**power:
+            return f"{value / 1024**power:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def _decimal(value: float) -> str:
+    for size, letter in _SIZES:
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g} "
+
+
+def _number(value: float) -> str:
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e15):
+        return f"{value:.2e}".replace("e-0", "e-").replace("e+", "e")
+    return f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.4g}"
