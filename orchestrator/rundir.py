@@ -4,7 +4,7 @@
         job.yaml record.json plan.json status.json events.jsonl metrics.jsonl verdict.json diagnosis.json
         launch.sh supervisor.log secrets.env notify.json workdir/ cancel
         slurm.sbatch slurm.json slurm-JOB.out ds_source.json
-        attempt-N/control.json launcher.log plan.json hosts.json verdict.json
+        attempt-N/control.json launcher.log plan.json hosts.json verdict.json evidence.json
         attempt-N/clocks.json
         attempt-N/rendered/ logs/ errors/ dumps/
 
@@ -146,6 +146,7 @@ class AttemptDir:
         self.plan_file = path / "plan.json"
         self.hosts_file = path / "hosts.json"
         self.verdict_file = path / "verdict.json"
+        self.evidence_file = path / "evidence.json"
         self.launcher_log = path / "launcher.log"
 
     @property

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__, registry
+from orchestrator.agent.checks import versions
 from orchestrator.errors import Problem, SubmitError
 from orchestrator.rundir import RunDir, write_json, write_text
+from orchestrator.source import told_source
 from orchestrator.states import State
 from orchestrator.verdict.document import to_json
 from orchestrator.verdict.judge import Verdict
@@ -136,11 +138,18 @@ def record_run(run_dir: RunDir, plan: LaunchPlan, job_path: Path, **more: str) -
         "submit_host": socket.gethostname(),
         "user": os.environ.get("USER", str(os.getuid())),
         "orchestrate": __version__,
+        "versions": versions(),
+        "git": told_source(_code_folder(plan)),
         **more,
     }
     write_json(run_dir.record_file, record)
     if "sweep" not in more:
         registry.remember(run_dir.path)
+
+
+def _code_folder(plan: LaunchPlan) -> Path:
+    """Return where the code is on this machine: a container's workdir may be a path inside of it."""
+    return Path(plan.workdir) if Path(plan.workdir).is_dir() else Path(plan.base_dir)
 
 
 def submit_batch(run_dir: RunDir) -> str:

@@ -123,7 +123,10 @@ class Channel:
 
     def _decode(self, data: bytes) -> list[dict[str, Any]]:
         try:
-            messages = [message for message, _ in self._decoder.feed(data)]
+            messages = [
+                {**message, "payload": payload} if payload else message
+                for message, payload in self._decoder.feed(data)
+            ]
             return [m for m in messages if not self._is_handshake(m)]
         except (wire.WireError, OSError) as error:
             self.close(str(error))

@@ -1,4 +1,4 @@
-"""What Linux counts of a host, read from its own files (proc(5)). Pure but for the functions that name a path.
+"""What Linux counts of a host, read from its own files (proc(5)). Pure but for what names a path.
 
 Counters only grow; what uses them takes the difference of two readings.
 """
@@ -11,11 +11,19 @@ import os
 _SECTOR = 512  # bytes, whatever the disk's own are (Documentation/block/stat.rst of Linux)
 _IB_WORD = 4  # bytes: port_xmit_data and port_rcv_data count in these (IBTA 1.3, PortCounters)
 _IB = "/sys/class/infiniband/*/ports/*/counters/"
-_NOT_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd")  # no disks, or made of disks that count themselves
+_NOT_DISKS = (
+    "loop",
+    "ram",
+    "zram",
+    "dm-",
+    "md",
+    "sr",
+    "fd",
+)  # no disks, or made of disks that count themselves
 
 
 def cpu_ticks(text: str) -> int:
-    """Return the ticks that all cores have worked, from /proc/stat; time given to guests is in `user` already."""
+    """Return the ticks that all cores have worked, from /proc/stat; `user` has the guests' time in it."""
     user, nice, system, _idle, _iowait, irq, softirq, *steal = map(int, text.split("\n", 1)[0].split()[1:])
     return user + nice + system + irq + softirq + sum(steal[:1])
 
@@ -64,7 +72,7 @@ def read_text(path: str) -> str:
 
 
 def counters() -> dict[str, float]:
-    """Return what only grows: `cpu` (seconds of cores), bytes received, sent, read, written; what is unknown is absent."""
+    """Return what only grows: `cpu` (seconds of cores), bytes received, sent, read, written, where known."""
     found: dict[str, float] = {}
     stat = read_text("/proc/stat")
     if stat:
@@ -92,13 +100,13 @@ def _names(folder: str) -> set[str]:
 
 
 def _infiniband(counter: str) -> int:
-    """Return the bytes that a counter of every InfiniBand port tells: RDMA passes the kernel's own counts by."""
+    """Return the bytes that a counter of all InfiniBand ports tells: the kernel sees nothing of RDMA."""
     words = (read_text(path).strip() for path in glob.glob(_IB + counter))
     return sum(int(word) for word in words if word.isdigit()) * _IB_WORD
 
 
 def state(folder: str) -> dict[str, float]:
-    """Return what is so at the moment: cores, load, memory, memory_total, disk_free of the folder's disk (bytes)."""
+    """Return cores, load, memory, memory_total, and disk_free of the folder's disk; sizes in bytes."""
     found: dict[str, float] = {"cores": os.cpu_count() or 1}
     try:
         found["load"] = round(os.getloadavg()[0], 2)

@@ -1,7 +1,7 @@
 """What the kernel says of this host: processes that its OOM killer ended, GPUs' Xids.
 
-/dev/kmsg is readable where `kernel.dmesg_restrict` is 0, or for root. How many processes the OOM killer has ended is
-in /proc/vmstat for everybody (Linux 4.13), so that it is known in any case that there was one.
+/dev/kmsg is readable where `kernel.dmesg_restrict` is 0, or for root. How many processes the OOM killer has
+ended is in /proc/vmstat for everybody (Linux 4.13), so that it is known in any case that there was one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from .host_facts import read_text
 
-# Written by mm/oom_kill.c; the second form is that of a memory cgroup, the limit of a Slurm job or a container.
+# Written by mm/oom_kill.c; the second form is a memory cgroup's, the limit of a Slurm job or a container.
 _OOM = re.compile(r"(?:Out of memory|Memory cgroup out of memory)[^:]*: Killed process (\d+) \(([^)]*)\)")
 _XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:]+)(?:\.\d)?\): (\d+)")
 _MOST = 100  # records read at a time: a kernel in trouble says the same thing thousands of times

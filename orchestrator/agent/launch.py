@@ -110,6 +110,8 @@ class Launch:
             errors=self._config["errors"],
             file_name=self._host["file_name"],
             socket=self._ranks.socket_path,
+            agent=os.getpid(),
+            dumps=self._config["dumps"],
         )
         path = os.path.join(os.path.dirname(self._ranks.socket_path), "rank.json")
         with open(path, "w", encoding="utf-8") as file:

@@ -96,8 +96,8 @@ class LogShip:
 def is_log_of(host: str, name: str) -> bool:
     """Tell whether a file is a log of a host (its name as in file names), not of one called `HOST.rank1`.
 
-    Besides what the host and its ranks print, that is `HOST.times`, when which file was how long, and
-    `HOST.samples`, what the host was doing.
+    Besides what the host and its ranks print, that is `HOST.times`, when which file was how long,
+    `HOST.samples`, what the host was doing, and what c10d's flight recorder wrote for a rank.
     """
-    kinds = r"\.(log|times|samples|rank[0-9]+\.(out|err))"
+    kinds = r"\.(log|times|samples|rank[0-9]+\.(out|err|fr\.[0-9]+))"
     return re.fullmatch(re.escape(host) + kinds, name) is not None

@@ -11,13 +11,16 @@ import socket
 import time
 from typing import Any
 
-from . import checks, network, processes
+from . import checks, dumping, network, processes
 from .channel import Channel
 from .launch import Launch
 from .logship import LogShip
 from .ranks import Ranks
+from .times import short_names
+from .watch import Watch
 
-_TICK = 0.05  # seconds
+_TICK = 0.05  # seconds, while something is near: a connection, a start, an end
+_CALM_TICK = 0.25  # while ranks just run: whatever matters wakes the loop by itself
 _PARTING_SECONDS = 2.0  # that a host which has been told to end waits for a supervisor that is gone
 LEASE_RAN_OUT = 75  # EX_TEMPFAIL of sysexits.h
 TOLD_TO_END = "the host sent SIGTERM to its agent"
@@ -41,9 +44,12 @@ class Agent:
         self.host = host
         self.selector = selectors.DefaultSelector()
         self.channel = Channel(self.selector, config, host["name"])
-        self.ranks = Ranks(config["errors"], folder)
+        self.ranks = Ranks(config["errors"], folder, self.selector)
         self.launch = Launch(config, host, self.ranks)
         self.ship = None if shared else LogShip(config["logs"], host["file_name"])
+        self.watch = Watch(config, host, self.ranks.listed, shared=shared)
+        self.lost_told = 0
+        self.dumper = dumping.Dumper(config["python"], os.path.join(folder, dumping.TOOL))
         self.holding: socket.socket | None = None  # the master port, until the ranks take it
         self.keeper = alive
         self.announced = False
@@ -66,6 +72,9 @@ class Agent:
         self.selector.register(self.keeper, selectors.EVENT_READ, self._on_keeper_gone)
         self.launch.log(f"agent {os.getpid()} on {socket.gethostname()}, run {self.config['run_id']}")
         self.problems = checks.problems(self.config, self.host["devices"])
+        with contextlib.suppress(OSError):
+            os.makedirs(self.config["dumps"], exist_ok=True)
+        self.watch.start()
         try:
             if not self.problems:
                 self.launch.warm_up()
@@ -92,7 +101,7 @@ class Agent:
                 os.rmdir(path)  # only if nothing else is in it
 
     def _turn(self) -> None:
-        for key, mask in self.selector.select(_TICK):
+        for key, mask in self.selector.select(self._patience()):
             key.data(mask)
         for message in self.channel.receive():
             self._obey(message)
@@ -104,6 +113,11 @@ class Agent:
         self.channel.tick()
         if not self.channel.ready:
             self.announced = False
+
+    def _patience(self) -> float:
+        """Return how long nothing may happen before the loop looks for itself."""
+        at_rest = self.announced and self.launch.started and self.launch.exit_code is None
+        return _CALM_TICK if at_rest and not self.launch.stopping and not self.ranks.unsettled else _TICK
 
     def _obey(self, message: dict[str, Any]) -> None:
         """Do what the supervisor says; every order may come again after a reconnection."""
@@ -117,7 +131,12 @@ class Agent:
         elif order == "start":
             self._start(message)
         elif order == "stop":
+            self.ranks.abort_at_end(message.get("abort", ()))
             self._stop(message["reason"], message["grace"])
+        elif order == "dump":
+            self.dumper.order(message, self.ranks.pids())
+        elif order == "tool":
+            self.dumper.take_tool(message)
         elif order == "kept" and self.ship:
             self.ship.acknowledge(message)
         elif order == "release":
@@ -130,6 +149,7 @@ class Agent:
         started = self.launch.started
         self.announced = True
         self.said_drained = False
+        self.dumper.forget()
         self.channel.send(
             {
                 "t": "ready",
@@ -198,18 +218,30 @@ class Agent:
     def _report_end(self) -> None:
         for event in self.launch.events():
             self.channel.send(event)
+        for message, payload in self.dumper.answers():
+            self.channel.send(message, payload)
 
     def _send_logs(self) -> None:
-        if not self.announced:
-            return
-        while self.ship and self.channel.has_room:
-            piece = self.ship.next_piece()
+        over = self.launch.ended and self.watch.finish()
+        if self.ship:
+            self._ship_logs(self.ship, last=over)
+        if self.announced and over and not self.said_drained and (not self.ship or self.ship.is_drained()):
+            self.said_drained = True
+            self.channel.send({"t": "drained"})
+
+    def _ship_logs(self, ship: LogShip, *, last: bool) -> None:
+        """Note how long the logs are, and send what is new of them."""
+        self.watch.sizes = short_names(ship.look().items(), self.host["file_name"])
+        self.watch.times.look(time.time(), last=last)
+        lost = sum(ship.lost.values())
+        if lost > self.lost_told:
+            self.lost_told = lost
+            self.launch.log(f"{lost} bytes of logs were cut off before they could be sent: {ship.lost}")
+        while self.announced and self.channel.has_room:
+            piece = ship.next_piece()
             if piece is None:
                 break
             self.channel.send(*piece)
-        if self.launch.ended and not self.said_drained and (not self.ship or self.ship.is_drained()):
-            self.said_drained = True
-            self.channel.send({"t": "drained"})
 
     def _check_lease(self) -> None:
         silence = time.monotonic() - self.channel.contact
@@ -259,6 +291,10 @@ def load(run_dir: str, attempt_dir: str, host_name: str) -> tuple[dict[str, Any]
     config["attempt_dir"] = attempt_dir
     config["logs"] = os.path.join(attempt_dir, "logs")
     config["errors"] = os.path.join(attempt_dir, "errors")
+    shared = not os.path.exists(os.path.join(run_dir, "pushed"))
+    config["dumps"] = (
+        os.path.join(attempt_dir, "dumps") if shared else config["logs"]
+    )  # from where they are sent
     host = config["hosts"][host_name]
     config["world_info"] = os.path.join(attempt_dir, "rendered", "world_info.json")
-    return config, host, not os.path.exists(os.path.join(run_dir, "pushed"))
+    return config, host, shared

@@ -1,7 +1,7 @@
-"""NVIDIA's management library through ctypes, as much as is needed here: nothing has to be installed on a host.
+"""NVIDIA's management library through ctypes, as much as is needed here: hosts need nothing installed.
 
-Names, numbers and structures are those of nvml.h (CUDA 13; nothing here is newer than CUDA 11). A function that the
-driver's library lacks, or that a GPU does not support, gives None.
+Names, numbers and structures are those of nvml.h (CUDA 13; nothing here is newer than CUDA 11). A function
+that the driver's library lacks, or that a GPU does not support, gives None.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THROTTLED = {
     0x40: "hardware thermal",
     0x80: "power brake",
 }
-"""nvmlClocksEventReasons that say that something holds the clock down; others are idleness or somebody's choice."""
+"""nvmlClocksEventReasons that hold the clock down; the others are idleness or somebody's choice."""
 
 
 class Utilization(ctypes.Structure):

@@ -17,6 +17,7 @@ MARK = "ORCHESTRATE_RUN_HOST"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PTRACER = 0x59616D61
 
 
 class Process(NamedTuple):
@@ -35,6 +36,14 @@ def become_subreaper() -> None:
 def die_with_parent() -> None:
     """Have the kernel SIGKILL this process when its parent ends (prctl(2))."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def let_trace(tracer: int) -> None:
+    """Let a process and what it starts read this one's stacks, where Yama leaves that to parents (prctl(2)).
+
+    It holds over exec: Yama keeps it with the task (security/yama/yama_lsm.c). Elsewhere it does nothing.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PTRACER, tracer, 0, 0, 0)
 
 
 def read_process(pid: int) -> Process | None:

@@ -18,6 +18,7 @@ import time
 from typing import Any, Iterable
 
 from . import processes
+from .last_words import last_line
 
 _TAIL_BYTES = 8192
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -54,6 +55,24 @@ def rank_environment(config: dict[str, Any], environ: dict[str, str]) -> dict[st
     }
 
 
+def stack_environment(environ: dict[str, str], dumps: str, stem: str) -> dict[str, str]:
+    """Return what makes a rank tell where it stood when it dies; what the user has set stays as it is.
+
+    Python writes its stacks to stderr at a fatal signal. c10d's flight recorder (torch 2.13: on by itself)
+    writes what it recorded, at a time-out, under a name to which it adds the rank: one in `dumps` and not in
+    ~/.cache/torch, where every run overwrites it.
+    """
+    wanted = {"PYTHONFAULTHANDLER": "1"}
+    if "TORCH_NCCL_DEBUG_INFO_TEMP_FILE" not in environ:  # its older name
+        wanted["TORCH_FR_DUMP_TEMP_FILE"] = os.path.join(dumps, f"{stem}.fr.")
+    return {name: value for name, value in wanted.items() if name not in environ}
+
+
+def abort_mark(socket_path: str, rank: int) -> str:
+    """Return the file that tells a rank's shim to end it by SIGABRT."""
+    return os.path.join(os.path.dirname(socket_path), f"abort.{rank}")
+
+
 class Shim:
     """Parent of one rank: starts it, passes signals on, records how it ended."""
 
@@ -70,6 +89,9 @@ class Shim:
         self.error_file = self.environ.setdefault("TORCHELASTIC_ERROR_FILE", own_error_file)
         self.socket_path = config["socket"]
         self.child = 0
+        self.agent = int(config["agent"])
+        self.abort_mark = abort_mark(config["socket"], self.rank)
+        self.environ.update(stack_environment(self.environ, config["dumps"], stem))
         self.record: dict[str, Any] = {
             "rank": self.rank,
             "local_rank": int(self.environ["LOCAL_RANK"]),
@@ -104,6 +126,7 @@ class Shim:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         processes.die_with_parent()
+        processes.let_trace(self.agent)
         if os.getppid() != parent:  # the parent died before the line above took effect
             os._exit(1)
         try:
@@ -126,8 +149,18 @@ class Shim:
             if self.record["term_time"] is not None:
                 return  # the training launcher and the agent both send one; the rank gets one
             self.record["term_time"] = time.time()
+            number = self._how_to_end()
         if self.child:
             processes.send_to(self.child, number)
+
+    def _how_to_end(self) -> int:
+        """Return SIGTERM, or SIGABRT for a rank that hangs and has to leave its stacks, but no core file."""
+        if not self.child or not os.path.exists(self.abort_mark):
+            return signal.SIGTERM
+        with contextlib.suppress(OSError, ValueError):
+            # 1 byte: Linux writes no core file, and starts no program that would take one (core(5)).
+            resource.prlimit(self.child, resource.RLIMIT_CORE, (1, 1))
+        return signal.SIGABRT
 
     def _finish(self, code: int, ended: float) -> None:
         message, raised = _explain(self.error_file, self.err)
@@ -187,14 +220,3 @@ def _tail(path: str) -> str:
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def last_line(text: str) -> str:
-    """Return the line that most likely says why: the last exception of a traceback, else the last line."""
-    lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-    found = ""
-    for index, line in enumerate(lines):
-        if line.startswith("Traceback (most recent call last)"):
-            after = (other for other in lines[index + 1 :] if not other.startswith((" ", "\t", "Traceback")))
-            found = next(after, found)
-    return (found or (lines[-1] if lines else ""))[:500]

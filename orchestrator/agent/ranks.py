@@ -10,9 +10,10 @@ import shutil
 import signal
 import socket
 import time
-from typing import Any, Dict
+from typing import Any, Dict, Iterable
 
 from . import processes
+from .rank import abort_mark
 
 Record = Dict[str, Any]
 
@@ -85,14 +86,11 @@ class Ranks:
     @property
     def unsettled(self) -> bool:
         """Tell whether a rank's shim has ended, or cannot be watched, and its word has not come yet."""
-        return any(record["event"] == "start" and rank not in self._handles for rank, record in self._listed())
+        return any(rank not in self._handles for rank in self.live())
 
-    def _listed(self) -> list[tuple[int, Record]]:
+    def listed(self) -> list[tuple[int, Record]]:
+        """Return every rank and its record; other threads may ask."""
         return list(self.records.items())
-
-    def pids(self) -> dict[int, int]:
-        """Return the pids of the ranks that run; other threads may ask."""
-        return {rank: record["pid"] for rank, record in self._listed() if record["event"] == "start"}
 
     def check(self) -> list[Record]:
         """Return the ends that no shim could tell: its process has gone (SIGKILL) without a word."""
@@ -137,6 +135,16 @@ class Ranks:
     def _is_running(self, rank: int) -> bool:
         shim = self._shims.get(rank)
         return shim is not None and processes.read_process(shim.pid) == shim
+
+    def pids(self) -> dict[int, int]:
+        """Return the pids of the ranks that run."""
+        return {rank: self.records[rank]["pid"] for rank in self.live()}
+
+    def abort_at_end(self, ranks: Iterable[int]) -> None:
+        """Have ranks end by SIGABRT when they are told to end, which leaves their stacks (see rank.py)."""
+        for rank in ranks:
+            if rank in self.records:
+                open(abort_mark(self.socket_path, rank), "wb").close()
 
     def live(self) -> list[int]:
         """Return the ranks that have started and not ended."""

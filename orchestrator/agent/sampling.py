@@ -2,8 +2,9 @@
 
     {"time": ..., "host": {...}, "ranks": {"0": {...}}, "gpus": {"0": {...}}, "faults": [...]}
 
-`time` is in this host's clock. Host-wide rates are bytes a second, `cpu` is in cores, memory in bytes; what is not
-known is absent. `faults` is there when the kernel or a GPU's driver has told of something since the last line.
+`time` is in this host's clock. Host-wide rates are bytes a second, `cpu` is in cores, memory in bytes; what
+is not known is absent. `faults` is there when the kernel or a GPU's driver has told of something since the
+last line.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Sampler:
         self._trees = Trees(os.getpid())
         self.owners: dict[int, int] = {}
 
-    def take(self, gpus: dict[str, dict[str, Any]], devices: dict[int, str], faults: list[dict[str, Any]]) -> None:
+    def take(
+        self, gpus: dict[str, dict[str, Any]], devices: dict[int, str], faults: list[dict[str, Any]]
+    ) -> None:
         """Write a sample of everything down.
 
         Args:
@@ -87,7 +90,9 @@ class Sampler:
             if pid not in uses:
                 continue
             self.owners.update(dict.fromkeys((use.pid for use in uses[pid]), rank))
-            own = found[str(rank)] = {"memory": sum(use.pages for use in uses[pid]) * os.sysconf("SC_PAGE_SIZE")}
+            own = found[str(rank)] = {
+                "memory": sum(use.pages for use in uses[pid]) * os.sysconf("SC_PAGE_SIZE")
+            }
             ticks = sum(use.ticks for use in uses[pid])
             cores = self._rates.rate(f"rank {rank}", ticks / os.sysconf("SC_CLK_TCK"), now)
             if cores is not None:

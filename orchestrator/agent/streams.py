@@ -1,7 +1,7 @@
 """A log file as one endless run of bytes, however often it is cut short or replaced on the host.
 
-The submit side only ever appends. So a file that was truncated (`logrotate` with `copytruncate`) goes on at its
-start, and one that was replaced is read to its end, and read on: whoever had it open still writes there.
+The submit side only ever appends. So a file that was truncated (`logrotate` with `copytruncate`) goes on at
+its start, and one that was replaced is read to its end, and read on: whoever had it open still writes there.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ class Stream:
     def resume(self, have: int) -> None:
         """Go on from what the submit side has.
 
-        What was cut off here since it was sent is still in memory until it is confirmed. A submit side that
-        has lost more than that (its disk was emptied) gets the file anew where it is whole, else what is left.
+        What was cut off here since it was sent is in memory until it is confirmed. A submit side that has
+        lost more than that (its disk was emptied) gets the file anew where it is whole, else what is left.
         """
         self.send_again()
         self.kept = have

@@ -1,16 +1,19 @@
-"""When which log file was how long: `HOST.times`, so that raw files stay as they are and lines still have times.
+"""When which log file was how long: `HOST.times`. Raw files stay as they are, and their lines have times.
 
-A line is `EPOCH.mmm NAME SIZE`, in this host's clock; NAME is `log`, `K.out` or `K.err` of rank K. SIZE is that of
-the file at the submit side. What lies between two sizes came between their times.
+A line is `EPOCH.mmm NAME SIZE`, in this host's clock; NAME is `log`, `K.out` or `K.err` of rank K. SIZE is
+that of the file at the submit side. What lies between two sizes came between their times.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Callable, Iterable
 
 LOOK_SECONDS = 0.25
-_CLOSE_LINES = 2000  # of a file, before its lines come less often: a bar that is redrawn for weeks fills a disk
+_CLOSE_LINES = (
+    2000  # of a file, before its lines come less often: a bar that is redrawn for weeks fills a disk
+)
 _SPARSE_SECONDS = 1.0
 
 
@@ -28,7 +31,9 @@ class LineFile:
             if self._handle is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._handle = os.open(self._path, flags, 0o644)
-            data = b"\n" + lines if self._torn else lines  # half a line is a line of its own, which nobody can read
+            data = (
+                b"\n" + lines if self._torn else lines
+            )  # half a line is a line of its own, which nobody can read
             written = os.write(self._handle, data)
         except OSError:
             return False
@@ -94,8 +99,6 @@ def shared_sizes(folder: str, host: str, ranks: Iterable[int]) -> dict[str, int]
     names.update({f"{rank}.{end}": f"{host}.rank{rank}.{end}" for rank in ranks for end in ("out", "err")})
     found = {}
     for short, name in names.items():
-        try:
+        with contextlib.suppress(OSError):
             found[short] = os.stat(os.path.join(folder, name)).st_size
-        except OSError:
-            continue
     return found

@@ -9,7 +9,7 @@ _FORGET = 30  # readings after which every process is looked at again: a pid may
 
 
 class Use(NamedTuple):
-    """What one process has used: `ticks` with the children it has waited for, and `pages` that are resident."""
+    """What a process has used: `ticks`, with the children it has waited for, and resident `pages`."""
 
     pid: int
     parent: int

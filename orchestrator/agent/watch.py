@@ -1,7 +1,7 @@
-"""Measure this host in threads of its own: a disk that hangs, or a GPU's driver, holds up no word to the supervisor.
+"""Measure this host in threads of their own: a disk or a GPU's driver that hangs holds up no word of ours.
 
-One thread writes `HOST.samples` and, where the disk is the supervisor's own, `HOST.times`. Another one asks NVML, as
-nothing is said of a host more often than that its GPU driver hangs.
+One thread writes `HOST.samples` and, where the disk is the supervisor's own, `HOST.times`. Another one asks
+NVML: of all that is asked here, a GPU's driver is what hangs most.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .times import LOOK_SECONDS, Times, shared_sizes
 _FAULT_SECONDS = 1.0
 _SPREAD = 0.618  # the golden section: hosts' moments lie evenly in the interval, however many there are
 _STUCK_SECONDS = 30.0
+_SAME_SECONDS = 5.0  # within which kernel and driver tell of the same Xid
 _LAST_SECONDS = 1.0  # that the end waits for the last sample
 
 
@@ -105,6 +106,7 @@ class Watch:
         self._devices = visible_devices(dict(os.environ), host["devices"]).split(",")
         self._gpus = GpuWatch([name for name in self._devices if name], self._interval)
         self._kernel: KernelLog | None = None
+        self._xids: dict[tuple[Any, Any], float] = {}
         self._ending = threading.Event()
         self._done = threading.Event()
         self._end_by: float | None = None
@@ -154,9 +156,14 @@ class Watch:
     def _faults(self) -> list[dict[str, Any]]:
         """Return what is new from the kernel and the driver; an Xid that both tell of is told once."""
         kernel = [] if self._kernel is None else [self._placed(fault) for fault in self._kernel.new()]
-        told = {(fault.get("gpu"), fault.get("code")) for fault in kernel}
-        driver = [f for f in self._gpus.faults() if f["what"] != "xid" or (f["gpu"], f["code"]) not in told]
-        return kernel + driver
+        return [fault for fault in kernel + self._gpus.faults() if self._is_new(fault)]
+
+    def _is_new(self, fault: dict[str, Any]) -> bool:
+        now, key = time.monotonic(), (fault.get("gpu"), fault.get("code"))
+        before = self._xids.get(key, float("-inf"))
+        if fault["what"] == "xid":
+            self._xids[key] = now
+        return fault["what"] != "xid" or now - before > _SAME_SECONDS
 
     def _placed(self, fault: dict[str, Any]) -> dict[str, Any]:
         """Return a fault with the rank or the GPU of this host that it is about, where that is known."""

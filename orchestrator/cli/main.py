@@ -36,9 +36,16 @@ _COMMANDS = {
     ),
     "hosts": _Entry("hosts", "hosts_command", "Show hosts, slots and ranks after filters."),
     "check": _Entry("check", "check_command", "Look on every host for what would make a job fail."),
-    "list": _Entry("runs", "list_command", "List runs."),
+    "list": _Entry("listing", "list_command", "List runs."),
     "status": _Entry("runs", "status_command", "Show what a run is doing, or how it ended and why."),
+    "top": _Entry("top", "top_command", "Watch a run on one screen, live or afterwards."),
     "logs": _Entry("logs", "logs_command", "Show the logs of hosts and ranks."),
+    "diagnose": _Entry("diagnose", "diagnose_command", "Say what failed first, why, and what to try."),
+    "report": _Entry("report", "report_command", "Write one page that tells all of a run."),
+    "compare": _Entry("report", "compare_command", "Lay runs over each other, and say what differed."),
+    "metrics": _Entry(
+        "metrics", "metrics_command", "Show step, loss, speed and load; serve or export them."
+    ),
     "cancel": _Entry("runs", "cancel_command", "End a run on every host."),
     "notify": _Entry("notify", "notify_command", "Send a test message to everybody that a job file names."),
     "checkpoint": _Entry(

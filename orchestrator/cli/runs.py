@@ -1,4 +1,4 @@
-"""`orchestrate list`, `status`, `cancel` and `supervise`."""
+"""`orchestrate status`, `cancel` and `supervise`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from orchestrator.cli.output import ago, coloured, print_json, print_table
 from orchestrator.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.rundir import RunDir
-    from orchestrator.sweep.sweepdir import SweepDir
+
+_LAST_EVENTS = 8
 
 
 def complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -37,62 +40,6 @@ _ROOT = click.option(
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
-@click.command("list")
-@_ROOT
-@_JSON
-@click.option("--limit", "-n", default=20, show_default=True, help="How many of the latest runs; 0 for all.")
-@click.option("--all-points", is_flag=True, help="List the runs of each sweep below it.")
-def list_command(run_root: Path, as_json: bool, limit: int, all_points: bool) -> int:
-    """List runs, the latest last."""
-    from orchestrator import registry
-    from orchestrator.cli.login import remote_entries
-    from orchestrator.monitor.status import statuses
-
-    latest = slice(-limit if limit else None, None)
-    found = registry.all_runs(run_root)[latest]
-    here = [_entry(run, status) for run, status in zip(found, statuses(found), strict=True)]
-    here += _sweeps(registry.all_sweeps(run_root)[latest], all_points=all_points)
-    elsewhere = remote_entries(limit)
-    runs = sorted([*here, *elsewhere], key=lambda run: float(run["created"]))[latest]
-    if as_json:
-        print_json(runs)
-        return 0
-    if not runs:
-        click.echo("no runs yet; start one with `orchestrate submit JOB.yaml`")
-        return 0
-    rows = [row for run in runs for row in _list_rows(run)]
-    print_table(["run", "state", "submitted", "reason"], rows)
-    return 0
-
-
-def _list_rows(run: dict[str, Any]) -> list[list[str]]:
-    submitted = ago(run["created"]) + " ago"
-    rows = [[run["run_id"], str(run["state"]), submitted, run["reason"].split("\n")[0][:80]]]
-    for point in run.get("points", ()):
-        what = f"{point['label']}  {point['reason']}".split("\n")[0]
-        rows.append([f"  {point['run_id']}", str(point["state"]), "", what[:80]])
-    return rows
-
-
-def _sweeps(sweeps: list[SweepDir], *, all_points: bool) -> list[dict[str, Any]]:
-    if not sweeps:
-        return []
-    from orchestrator.cli.sweep import sweep_entry
-    from orchestrator.monitor.sweep import point_rows
-
-    found = [(sweep, point_rows(sweep)) for sweep in sweeps]
-    more = [{"points": rows} if all_points else {} for _, rows in found]
-    return [sweep_entry(*each) | points for each, points in zip(found, more, strict=True)]
-
-
-def _created(run: RunDir) -> float:
-    return float(run.record().get("created", time.time()))
-
-
-def _entry(run: RunDir, status: dict[str, Any]) -> dict[str, Any]:
-    return {"run_id": run.run_id, "run_dir": str(run.path), "created": _created(run), **status}
-
-
 @click.command("status")
 @_RUN
 @_ROOT
@@ -105,7 +52,9 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
     """
     from orchestrator import registry
     from orchestrator.cli.login import forward
-    from orchestrator.monitor.status import current_status, host_rows
+    from orchestrator.monitor.overview import overview
+    from orchestrator.monitor.status import current_status, events, host_rows
+    from orchestrator.rundir import read_json
 
     if (code := forward(run, run_root)) is not None:
         return code
@@ -116,17 +65,48 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
         return show_status(sweep, as_json=as_json)
     found = registry.find(run, run_root)
     status = current_status(found)
+    known = overview(found, status)
     if as_json:
-        document = _entry(found, status) | {"verdict": found.verdict(), "hosts": host_rows(found)}
-        print_json(document)
+        told = {"diagnosis": read_json(found.diagnosis_file), "verdict": found.verdict()}
+        print_json(known | told | {"hosts": host_rows(found), "events": events(found)[-_LAST_EVENTS:]})
         return 0
     click.echo(f"{click.style(found.run_id, bold=True)}  {coloured(status['state'])}  {status['reason']}")
-    click.echo(f"directory  {found.path}")
-    if before := found.record().get("resumes"):
-        click.echo(f"resumes    {before}")
+    for what, words in _words(found, known):
+        click.echo(f"{what:<10} {words}")
     rows = [[row["host"], row["state"], row["ranks"], row["message"]] for row in host_rows(found)]
     print_table(["host", "state", "ranks", "what"], rows)
+    _print_events(found)
     return 0
+
+
+def _words(run: RunDir, known: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say of a run besides its state and its hosts, each with what it is about."""
+    from orchestrator.notify.message import duration, reached_words
+
+    yield "directory", str(run.path)
+    if before := run.record().get("resumes"):
+        yield "resumes", before
+    if known["seconds"] is not None:
+        yield "ran" if known["state"].is_final else "running", duration(known["seconds"])
+    if reached := known["progress"]:
+        since = "" if known["state"].is_final else f", {ago(reached['time'])} ago"
+        pace = f", {reached['step_time']:.3g} s a step" if "step_time" in reached else ""
+        yield "reached", f"{reached_words(reached)}{pace}{since}"
+    if (found := known["diagnosis"]) is not None:
+        yield "diagnosis", found["summary"]
+        yield "more", f"orchestrate diagnose {run.run_id}"
+
+
+def _print_events(run: RunDir) -> None:
+    """Print the last events, in the words of `orchestrate top`."""
+    from orchestrator.monitor.status import events
+    from orchestrator.monitor.top.event_log import EventLog
+
+    log = EventLog()
+    for event in events(run):
+        log.add(event)
+    for line in log.lines()[-_LAST_EVENTS:]:
+        click.echo(f"{time.strftime('%H:%M:%S', time.localtime(line.time))}  {line.text}")
 
 
 @click.command("cancel")

@@ -1,11 +1,12 @@
 """What one line of a log tells of a training step: no file, no state.
 
-Lines are the work of anybody's `print`, so nothing is certain. A line counts when it gives the number of a step and
-at least one figure that is known by name (names.py), or begins with its step and has a figure with a fraction.
-Read are, among others: `step 3/60 loss 2.31 tokens/s 4745`; Hugging Face's Trainer (`{'loss': '2.31', 'epoch': …}`,
-which has no step: that is the bar's), tqdm's bars, with the values behind them; DeepSpeed's engine (`step=10,
-skipped=0, lr=[…]`), its ThroughputTimer (`…/global_step=10, …CurrSamplesPerSec=…`), its wall clock (`time (ms) | fwd:
-…`, utils/timer.py of 0.19.8) and its loss scaler; Megatron-LM's `iteration 100/ 500 | lm loss: …`; JSON lines.
+Lines are the work of anybody's `print`, so nothing is certain. A line counts when it gives the number of a
+step and at least one figure that is known by name (names.py), or begins with its step and has a figure
+with a fraction. Read are, among others: `step 3/60 loss 2.31 tokens/s 4745`; Hugging Face's Trainer
+(`{'loss': '2.31', 'epoch': …}`, which has no step: that is the bar's), tqdm's bars, with the values behind
+them; DeepSpeed's engine (`step=10, skipped=0, lr=[…]`), its ThroughputTimer (`…/global_step=10,
+…CurrSamplesPerSec=…`), its wall clock (`time (ms) | fwd: …`, utils/timer.py of 0.19.8) and its loss
+scaler; Megatron-LM's `iteration 100/ 500 | lm loss: …`; JSON lines.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ _TRAINS = re.compile(r"$|epoch|train|step|iter|fit|\d", re.IGNORECASE)
 _EVALUATES = re.compile(r"\b(?:eval\w*|val|valid\w*|test\w*|held-out)\b[^,|]*$", re.IGNORECASE)
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _FIRST = re.compile(
-    r"(?:\[[^\]]*\]\s*|\d[\d:.,T/-]*\s+|(?:INFO|DEBUG)\b[\s:|-]*|(?:eval|evaluation|val|train|training)\s|\w+ - |[\s|>:*-]+)*\Z"
+    r"(?:\[[^\]]*\]\s*|\d[\d:.,T/-]*\s+|(?:INFO|DEBUG)\b[\s:|-]*|(?:eval|evaluation|val|train|training)\s"
+    r"|\w+ - |[\s|>:*-]+)*\Z"
 )
 _SUMMARY = ("train_runtime", "Traceback", 'File "')
 _WALL = re.compile(r"(\w+): ([\d.]+)")
@@ -152,7 +154,7 @@ _finite = math.isfinite
 
 
 def _figures(text: str) -> dict[str, float]:
-    """Return the values of a line's pairs; the first of a name counts (a list's first element is its value)."""
+    """Return the values of a line's pairs; the first of a name counts, and of a list the first element."""
     values: dict[str, float] = {}
     for match in _PAIR.finditer(text):
         raw = match["one"] or match["two"]

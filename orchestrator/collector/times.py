@@ -1,7 +1,7 @@
 """When a line of a log was written: `HOST.times`, looked up for the few lines that tell of a step.
 
-The file is not followed: of 1,000 hosts it has as many lines as the logs. A file that tells of steps keeps its own
-place in it.
+The file is not followed: of 1,000 hosts it has as many lines as the logs. A file that tells of steps keeps
+its own place in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Index:
         self._offset = 0
 
     def times(self, ends: Sequence[int], *, live: bool) -> list[float | None]:
-        """Return when the bytes up to each of `ends` were there (the host's clock); None when it does not tell.
+        """Return when the bytes up to each of `ends` were there (the host's clock); None where unknown.
 
         Args:
             ends: offsets in the file, ascending.
@@ -65,7 +65,7 @@ class Index:
 
 
 def search(block: bytes, mark: bytes, ends: Sequence[int], found: list[float | None]) -> int:
-    """Add the times of `ends[len(found):]` to `found` as far as `block` tells them; return the bytes to pass over.
+    """Add times to `found` for the next of `ends`, as far as `block` tells; return the bytes to pass over.
 
     The line that gave the last time is not passed over: it may give the next one's too.
 

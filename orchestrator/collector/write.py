@@ -1,9 +1,9 @@
 """Write `metrics.jsonl` so that no record is in it twice, whatever ends the collector.
 
-Beside it lies `.metrics.json`: how long metrics.jsonl was when it was saved, and up to which byte every log had been
-taken in by then. A collector that starts cuts metrics.jsonl back to that length and goes on from those bytes: what
-was written after the last save is written again, from the same lines. A lock on metrics.jsonl keeps a second
-collector away, such as one whose supervisor has just been killed.
+Beside it lies `.metrics.json`: how long metrics.jsonl was when it was saved, and up to which byte every
+log had been taken in by then. A collector that starts cuts metrics.jsonl back to that length and goes on
+from those bytes: what was written after the last save is written again, from the same lines. A lock on
+metrics.jsonl keeps a second collector away, such as one whose supervisor has just been killed.
 """
 
 from __future__ import annotations

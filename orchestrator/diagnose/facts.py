@@ -1,21 +1,21 @@
 """Facts of a failure that decide which advice fits; patterns files ask for them by these names.
 
-    start       no step was told of before it
-    later       at least one was
-    optimizer   memory was asked for by the optimizer's step or its states
-    loading     by loading or building the model
-    backward    in the backward pass
-    evaluation  while generating or evaluating
-    saving      while saving a checkpoint
-    fragmented  PyTorch holds much memory that it does not use (a tenth of the card, or 2 GiB)
-    shared_gpu  another process holds memory of the same GPU
-    stage0 … stage3, no_zero     ZeRO's stage; no DeepSpeed section
-    offload_optimizer, offload_param, hpz, quantized, fp16, bf16, offload_any
-    accumulates  gradient accumulation is more than one step
-    micro1      the micro batch is 1 already
-    simulated, slurm, pdsh, ssh, local     the backend
-    signal, oom_signal   killed by a signal; by SIGKILL
-    many_ranks  several ranks said the same
+start       no step was told of before it
+later       at least one was
+optimizer   memory was asked for by the optimizer's step or its states
+loading     by loading or building the model
+backward    in the backward pass
+evaluation  while generating or evaluating
+saving      while saving a checkpoint
+fragmented  PyTorch holds much memory that it does not use (a tenth of the card, or 2 GiB)
+shared_gpu  another process holds memory of the same GPU
+stage0 … stage3, no_zero     ZeRO's stage; no DeepSpeed section
+offload_optimizer, offload_param, hpz, quantized, fp16, bf16, offload_any
+accumulates  gradient accumulation is more than one step
+micro1      the micro batch is 1 already
+simulated, slurm, pdsh, ssh, local     the backend
+signal, oom_signal   killed by a signal; by SIGKILL
+many_ranks  several ranks said the same
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _KILL = 9
 _RESERVED = re.compile(r"([\d.]+) ([KMG]iB) is reserved by PyTorch but unallocated")
-_RESERVED_OLD = re.compile(r"([\d.]+) ([KMG]iB) already allocated;.*?([\d.]+) ([KMG]iB) reserved in total by PyTorch")
+_RESERVED_OLD = re.compile(
+    r"([\d.]+) ([KMG]iB) already allocated;.*?([\d.]+) ([KMG]iB) reserved in total by PyTorch"
+)
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) ([KMG]iB)|([\d.]+) ([KMG]iB) total capacity")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PLACES = {

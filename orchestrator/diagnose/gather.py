@@ -15,7 +15,6 @@ from orchestrator.plan import file_name
 from orchestrator.rundir import read_json
 
 if TYPE_CHECKING:
-
     from orchestrator.plan import LaunchPlan
     from orchestrator.rundir import AttemptDir, RunDir
 
@@ -156,7 +155,7 @@ def _placed(suspect: Suspect, said: Text, attempt: AttemptDir, run: RunDir) -> T
     if not first.strip():
         return Text("message", "", ())
     for line in reversed(said.lines):
-        if line.text.strip() == first.strip()[:len(line.text.strip())] and len(line.text.strip()) > 3:
+        if line.text.strip() == first.strip()[: len(line.text.strip())] and len(line.text.strip()) > 3:
             return Text("message", said.file, (line, *(Line(text) for text in more)))
     record = attempt.errors / f"{file_name(suspect.host)}.rank{suspect.rank}.json"
     name = str(record.relative_to(run.path)) if record.is_file() else ""

@@ -49,7 +49,9 @@ def _made(case: Case, found: Found, book: Book) -> Diagnosis:
     first, candidates, undetermined = _who(case, found)
     category = book.categories.get(found.category)
     title = category.title if category else ""
-    said = "\n".join(text.joined for texts in case.texts[:1] for text in texts if text.kind in {"raised", "message"})
+    said = "\n".join(
+        text.joined for texts in case.texts[:1] for text in texts if text.kind in {"raised", "message"}
+    )
     facts = facts_of(case, said)
     words = _words(case, found, first)
     message = _message(case, found, title, words)
@@ -133,7 +135,9 @@ def _message(case: Case, found: Found, title: str, words: dict[str, str]) -> str
         if filled:
             return filled
     if found.category in {"script_error", "assertion", "unknown", "exit_code", "host_failed"} or not title:
-        said = found.line.text if found.line is not None else case.suspects[0].message if case.suspects else ""
+        said = (
+            found.line.text if found.line is not None else case.suspects[0].message if case.suspects else ""
+        )
         return short(said) or title
     return title
 
@@ -181,7 +185,10 @@ def _hang_pieces(case: Case, found: Found) -> Iterator[tuple[Text, Line]]:
         yield Text("event", "events.jsonl", ()), Line(f"rank {rank} stands at {where}", number)
     for name in (data.get("dumps") or ())[:2]:
         if case.attempt is not None:
-            yield Text("event", f"{case.attempt.path.name}/dumps/{name}", ()), Line("the stack of that rank", 1)
+            yield (
+                Text("event", f"{case.attempt.path.name}/dumps/{name}", ()),
+                Line("the stack of that rank", 1),
+            )
 
 
 def _time_of(case: Case, text: Text, line: Line) -> float | None:
@@ -225,4 +232,3 @@ def read_diagnosis(run: RunDir) -> Diagnosis | None:
         return diagnose(run)
     except Exception:  # noqa: BLE001 - see above
         return None
-

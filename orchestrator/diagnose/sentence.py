@@ -37,7 +37,7 @@ def sentence(
     if first is not None:
         how = "" if found.pattern is not None else _how(first)
         what = f"{message} ({how})" if how and how not in message else message
-        return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}"
+        return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}{_why_not_again(case)}"
     names = _listed([_name(one) for one in candidates])
     return f"undetermined: the evidence cannot tell which failed first of {names}{_when(case, None)}: {message}{_others(case)}"
 
@@ -51,12 +51,12 @@ def _without_suspect(case: Case, message: str) -> str:
     if case.state == State.SUCCEEDED:
         return f"{case.summary}, but its loss was no number any more at step {case.step}"
     said = case.summary
-    return said if not message or message.lower() in said.lower() else f"{said} ({message})" if said else message
+    return (
+        said if not message or message.lower() in said.lower() else f"{said} ({message})" if said else message
+    )
 
 
-def _of_hang(
-    case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...]
-) -> str:
+def _of_hang(case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...]) -> str:
     data = found.hang.data if found.hang is not None else {}
     waiting = len(data.get("waiting") or ())
     who = _name(first) if first else f"ranks {_listed([str(one.rank) for one in candidates])}"
@@ -97,6 +97,11 @@ def _others(case: Case) -> str:
     if not count:
         return ""
     return f"; {count} {'rank was' if count == 1 else 'ranks were'} stopped because of it"
+
+
+def _why_not_again(case: Case) -> str:
+    _, mark, why = case.summary.partition("; not started again: ")
+    return f"{mark}{why}" if why else ""
 
 
 def _listed(names: list[str]) -> str:

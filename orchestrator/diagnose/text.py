@@ -23,7 +23,9 @@ _PREFIX = re.compile(r"^(?:\[rank\d+\]:\s?|\[std(?:err|out)\]:?\s?)+|^[│╭╰
 _TRACEBACK = re.compile(r"^(?:\s*|.*─ ?)Traceback \(most recent call last\)")
 _AT_THE_END = re.compile(r"^(Exception ignored (in|while)|Error in atexit|Error in sys.excepthook)")
 _ONE_CHAIN = re.compile(r"^(During handling of the above exception|The above exception was the direct cause)")
-_EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Failure|Warning|Stop|Timeout)\b)")
+_EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Failure|Warning|Stop|Timeout)\b)"
+)
 _MESSAGE_LINES = 30
 
 
@@ -182,5 +184,9 @@ def is_exception(message: str) -> bool:
 def own_frame(chain: Text) -> Line | None:
     """Return the innermost line of a traceback that lies in the user's own code, not in an installed package."""
     frames = [line for line in chain.lines if re.match(r'\s*File ".+", line \d+', line.text)]
-    own = [line for line in frames if not re.search(r"site-packages|dist-packages|/lib/python3|<frozen", line.text)]
+    own = [
+        line
+        for line in frames
+        if not re.search(r"site-packages|dist-packages|/lib/python3|<frozen", line.text)
+    ]
     return (own or frames or [None])[-1]

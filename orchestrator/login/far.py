@@ -104,8 +104,9 @@ def _states(request: Mapping[str, Any]) -> int:
 
 
 def _state(path: Path) -> dict[str, Any] | None:
-    """Return state, reason and since (epoch seconds) of a run or a sweep."""
+    """Return what `list` shows of a run, or state, reason and since (epoch seconds) of a sweep."""
     from orchestrator.cli.sweep import sweep_entry  # noqa: PLC0415
+    from orchestrator.monitor.overview import overview  # noqa: PLC0415
     from orchestrator.monitor.status import current_status  # noqa: PLC0415
     from orchestrator.monitor.sweep import point_rows  # noqa: PLC0415
     from orchestrator.rundir import RunDir  # noqa: PLC0415
@@ -115,7 +116,7 @@ def _state(path: Path) -> dict[str, Any] | None:
     if sweep.sweep_file.exists():
         entry = sweep_entry(sweep, point_rows(sweep))
         return {key: entry.get(key, 0.0) for key in ("state", "reason", "since")}
-    return current_status(run) if run.plan_file.exists() else None
+    return overview(run, current_status(run)) if run.plan_file.exists() else None
 
 
 def _fetch(request: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from orchestrator.login.jobfile import Parcel, as_setting, parcel
 from orchestrator.login.push import send_items
 from orchestrator.login.words import Words
 from orchestrator.prepare import new_run_id, prepare
+from orchestrator.source import VARIABLE, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +135,7 @@ class Submission:
             "run_id": self.record.run_id,
             "run_dir": self.record.planned_dir,
             "words": self._words(settings, job),
-            "environ": {name: os.environ[name] for name in needed_variables(self._job)},
+            "environ": {name: os.environ[name] for name in needed_variables(self._job)} | self._source(),
         }
         words = Words(self._job, job, settings)
         said = bytearray()
@@ -145,6 +146,11 @@ class Submission:
             self.record.forget()
             raise SubmitFailedError(code)
         return self._remember(json.loads(said))
+
+    def _source(self) -> dict[str, str]:
+        """Return the variable that tells of the code's commit: git's own folder is not sent."""
+        found = source_of(self._job.spec.train.workdir_path(self._job.base_dir))
+        return {VARIABLE: json.dumps(found)} if found else {}
 
     def _run_root(self, settings: dict[tuple[str, ...], str]) -> str:
         return settings.get(("run_root",)) or str(self._job.source.data["run_root"])

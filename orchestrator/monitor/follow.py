@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +59,23 @@ def _show_rank_0(run: RunDir, tails: dict[Path, Tail], *, last: bool) -> None:
 
 def _show_end(run: RunDir, status: dict[str, Any]) -> None:
     verdict = run.verdict() or {}
-    click.echo(f"\n{coloured(status['state'])}  {status['reason']}")
     for cause in verdict.get("candidates", [])[:4]:
         _show_log(run.attempts()[-1].logs / cause["log"])
+    click.echo()
+    _show_diagnosis(run, status)
     click.echo(f"verdict    {run.verdict_file}")
     click.echo(f"logs       {run.attempts()[-1].logs}")
     click.echo(f"everything {run.path}")
+
+
+def _show_diagnosis(run: RunDir, status: dict[str, Any]) -> None:
+    """Say in a sentence how it ended; after a failure, on which lines that rests, and what to try."""
+    from orchestrator.diagnose.make import read_diagnosis  # noqa: PLC0415 - only the end of a run needs it
+    from orchestrator.diagnose.show import end_of_run  # noqa: PLC0415 - as above
+
+    width = min(120, shutil.get_terminal_size((100, 24)).columns)
+    for line in end_of_run(run, status, read_diagnosis(run), width=width):
+        click.echo(line)
 
 
 def _show_log(log: Path) -> None:

@@ -35,9 +35,11 @@ class Records:
     Args:
         path: `metrics.jsonl`, `events.jsonl` or another such file; it need not exist yet.
         start: bytes at its beginning to leave out; the rest of a line there is none.
+        needle: bytes that a line holds if it is wanted; the others are not even parsed.
     """
 
-    def __init__(self, path: Path, start: int = 0) -> None:
+    def __init__(self, path: Path, start: int = 0, needle: bytes = b"") -> None:
+        self._needle = needle
         self.path = path
         self._offset = start
         self._rest = b""
@@ -50,7 +52,8 @@ class Records:
                 while data := file.read(_CHUNK):
                     self._offset += len(data)
                     *lines, self._rest = (self._rest + data).split(b"\n")
-                    yield from filter(None, map(_parsed, lines))
+                    wanted = [line for line in lines if self._needle in line]
+                    yield from filter(None, map(_parsed, wanted))
         except FileNotFoundError:
             return
 

@@ -118,14 +118,18 @@ def reached_words(progress: Mapping[str, Any]) -> str:
         return ""
     parts = [f"step {progress['step']}"]
     if "loss" in progress:
-        parts.append(f"loss {_number(progress['loss'])}")
+        parts.append(f"loss {number_words(progress['loss'])}")
     if "tokens_per_second" in progress:
-        parts.append(f"{_number(progress['tokens_per_second'])} tokens/s")
+        parts.append(f"{number_words(progress['tokens_per_second'])} tokens/s")
     return ", ".join(parts)
 
 
-def _number(value: Any) -> str:
-    number = float(value)  # "NaN" and "Infinity" too
+def number_words(value: Any) -> str:
+    """Return a figure with four digits, "NaN" and "Infinity" too; "" for what is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return ""
     return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 

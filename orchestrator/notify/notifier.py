@@ -51,7 +51,7 @@ class Notifier(threading.Thread):
         self._plan = plan
         self._events = Records(run_dir.events_file)
         self._occasions = Occasions()
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         for event in self._events.new():
             self._occasions.of(event)
         values = {**os.environ, **read_values(run_dir)}
@@ -59,7 +59,7 @@ class Notifier(threading.Thread):
 
     def run(self) -> None:
         """Look at the events until the end, and once more then."""
-        while not self._stop.wait(_POLL):
+        while not self._ended.wait(_POLL):
             self._look()
         self._look()
 
@@ -82,7 +82,7 @@ class Notifier(threading.Thread):
 
     def pause(self, seconds: float = LAST_SECONDS) -> None:
         """End without an end of the run: another supervisor goes on with it."""
-        self._stop.set()
+        self._ended.set()
         deadline = time.monotonic() + seconds
         self.join(seconds)
         for channel in self._channels:
@@ -93,7 +93,7 @@ class Notifier(threading.Thread):
     def finish(self, seconds: float = LAST_SECONDS) -> None:
         """Tell of the end, which the run directory shows already; return after `seconds` at the latest."""
         take_values(self._run_dir)
-        self._stop.set()
+        self._ended.set()
         deadline = time.monotonic() + seconds
         self.join(seconds)
         try:

@@ -46,10 +46,10 @@ def post(url: str, body: dict[str, Any], seconds: float) -> None:
         raise _refused(error) from None
     except urllib.error.URLError as error:
         raise DeliveryError(f"{_host(url)}: {_reason(error.reason)}", again=True) from None
+    except (http.client.InvalidURL, ValueError) as error:  # whose words would hold the address
+        raise DeliveryError(f"no address to post to: {type(error).__name__}", again=False) from None
     except (OSError, http.client.HTTPException) as error:
         raise DeliveryError(f"{_host(url)}: {_reason(error)}", again=True) from None
-    except ValueError as error:  # a port that is no number, a line end in the address
-        raise DeliveryError(f"no address to post to: {type(error).__name__}", again=False) from None
 
 
 def _refused(error: urllib.error.HTTPError) -> DeliveryError:

@@ -99,7 +99,7 @@ def _last_word(events: list[dict[str, Any]], status: dict[str, Any]) -> float:
 
 
 def _not_before_its_events(known: Known, events: list[dict[str, Any]]) -> Known:
-    """Return a run whose submit is not after what it did: a directory that was copied, a clock that was set."""
+    """Return a run that was not submitted after what it did: its directory may be a copy."""
     from dataclasses import replace  # noqa: PLC0415 - seldom
 
     if not events or events[0]["time"] >= known.created:
@@ -182,7 +182,7 @@ def _notes(parts: _Parts, goodput: Goodput) -> list[str]:
     unwatched = parts.plan.checkpoint_dir is None and parts.known.over not in (None, State.SUCCEEDED)
     if unwatched and goodput.share is not None:
         notes.append(
-            "train.checkpoint_dir is not set: which of its steps were kept is not known, and all count as productive."
+            "train.checkpoint_dir is not set: which steps were kept is not known; all count as productive."
         )
     return notes
 
@@ -206,7 +206,7 @@ def _attempts(parts: _Parts, passed: Course) -> list[dict[str, Any]]:
 
 
 def _figures(parts: _Parts) -> dict[str, Any]:
-    metrics, took = parts.metrics, parts.metrics.progress.step_seconds()
+    metrics, took = parts.metrics, parts.metrics.step_seconds()
     loss = [value for value in metrics.curves["loss"].to_json()["value"] if value is not None]
     found = {
         "last_step": metrics.progress.last_step(),
@@ -239,7 +239,11 @@ def _hosts(parts: _Parts) -> list[dict[str, Any]]:
         host = plan.get(row["host"])
         ranks = [] if host is None else [host.first_rank, host.first_rank + len(host.slots) - 1]
         totals = parts.metrics.hosts.get(row["host"])
-        found = {"host": row["host"], "state": row["state"], "ended": row["ranks"], "span": ranks}
-        found |= {"message": without_secrets(row["message"][:400]), "slow": row["host"] in slow}
+        found: dict[str, Any] = {"host": row["host"], "state": row["state"], "ended": row["ranks"]}
+        found |= {
+            "span": ranks,
+            "message": without_secrets(row["message"][:400]),
+            "slow": row["host"] in slow,
+        }
         rows.append(found | (totals.to_json() if totals else {}))
     return rows

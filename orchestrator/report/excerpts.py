@@ -94,7 +94,7 @@ def job_text(run: RunDir) -> str:
 
 
 def software(run: RunDir) -> dict[str, dict[str, list[str]]]:
-    """Return the hosts by version by package: as the hosts told, else as it was where the run was submitted."""
+    """Return the hosts by version by package: as the hosts told, else as it was at submit."""
     found: dict[str, dict[str, list[str]]] = {}
     for attempt in reversed(run.attempts()):
         for host, told in (read_json(attempt.hosts_file) or {}).items():

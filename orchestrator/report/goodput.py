@@ -30,7 +30,7 @@ KINDS = ("productive", "checkpoint", "startup", "restart", "queue", "hang", "los
 
 
 class Segment(NamedTuple):
-    """A stretch of time of one kind; times are epoch seconds, attempt 0 is the time before the first."""
+    """A stretch of time of one kind (epoch seconds); what lies before an attempt belongs to it."""
 
     start: float
     end: float
@@ -135,15 +135,14 @@ def _whole(course: Course) -> Iterator[Segment]:
             yield Segment(at, until, kind, number)
         at = max(at, until)
     if course.ended > at:
-        yield Segment(at, course.ended, "other", course.attempts[-1].number if course.attempts else 0)
+        yield Segment(at, course.ended, "other", course.attempts[-1].number if course.attempts else 1)
 
 
 def _marks(course: Course) -> Iterator[tuple[float, str, int]]:
     """Yield until when (epoch seconds) which kind lasts."""
     for place, attempt in enumerate(course.attempts):
         starting = "restart" if place else "startup"
-        before = course.attempts[place - 1].number if place else 0
-        yield attempt.began, "queue" if attempt.queued else starting, before
+        yield attempt.began, "queue" if attempt.queued else starting, attempt.number
         if attempt.times:
             yield _working_from(attempt), starting, attempt.number
             yield attempt.times[-1], "productive", attempt.number
@@ -151,7 +150,7 @@ def _marks(course: Course) -> Iterator[tuple[float, str, int]]:
             yield attempt.failed, starting, attempt.number
         yield attempt.ended, "productive" if attempt.running and attempt.times else "other", attempt.number
     if not course.attempts:
-        yield course.ended, "startup", 0
+        yield course.ended, "startup", 1
 
 
 def _step_seconds(attempt: Tried) -> float:

@@ -68,6 +68,10 @@ def _save(event: dict[str, Any]) -> str:
     return f"checkpoint {event.get('tag')} complete" + (f" after {seconds(took)}" if took > 0 else "")
 
 
+def _pruned(event: dict[str, Any]) -> str:
+    return f"old checkpoints deleted: {', '.join(event.get('tags') or ())}, {volume(event.get('bytes') or 0)}"
+
+
 def _fault(event: dict[str, Any]) -> str:
     code = f" {event['code']}" if event.get("code") is not None else ""
     return f"{event.get('host')}, GPU {event.get('gpu')}: {event.get('what')}{code} {event.get('text') or ''}"
@@ -93,7 +97,7 @@ _TOLD: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "straggler": ("mark", _straggler),
     "straggler_over": ("", lambda event: f"{event.get('host')} is as fast as the others again"),
     "gpu_fault": ("bad", _fault),
-    "oom_kill": ("bad", lambda event: f"{event.get('host')}: the kernel killed for memory: {event.get('text')}"),
+    "oom_kill": ("bad", lambda event: f"{event.get('host')}: killed for memory: {event.get('text')}"),
     "host_failed": ("bad", lambda event: f"{event.get('host')}: {event.get('why')}"),
     "ending": ("bad", _value("reason", "the attempt ends: ")),
     "interruption": ("mark", _value("reason", "interrupted by the scheduler: ")),
@@ -103,7 +107,7 @@ _TOLD: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "reshape": ("", lambda _: "the checkpoint is being made to fit the ranks"),
     "reshaped": ("", lambda _: "the checkpoint fits the ranks"),
     "set_aside": ("", lambda event: f"checkpoint {event.get('tag')} was set aside as {event.get('name')}"),
-    "pruned": ("", lambda e: f"old checkpoints deleted: {', '.join(e.get('tags') or ())}, {volume(e.get('bytes') or 0)}"),
+    "pruned": ("", _pruned),
     "not_pruned": ("mark", lambda event: f"old checkpoints kept: {'; '.join(event.get('reasons') or ())}"),
     "verdict": ("", lambda event: f"{event.get('state')}: {event.get('summary')}"),
 }  # fmt: skip

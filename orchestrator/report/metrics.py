@@ -55,13 +55,9 @@ class Progress:
         """Return the highest step that was reported; None where there was none."""
         return max((max(steps) for _, steps in self._by_attempt.values() if steps), default=None)
 
-    def step_seconds(self) -> tuple[float, float] | None:
-        """Return median and 99th percentile of the seconds that a step took; None for too few reports."""
-        found = [gap for times, steps in self._by_attempt.values() for gap in _gaps(times, steps)]
-        if not found:
-            return None
-        found.sort()
-        return statistics.median(found), found[min(len(found) * 99 // 100, len(found) - 1)]
+    def gaps(self) -> list[float]:
+        """Return the seconds of each step between its report and the one before."""
+        return [gap for times, steps in self._by_attempt.values() for gap in _gaps(times, steps)]
 
 
 def _gaps(times: Iterable[float], steps: Iterable[float]) -> Iterable[float]:
@@ -141,6 +137,7 @@ class Metrics:
         }
         self.gpus = False
         self._sums: dict[str, tuple[float, int]] = {}
+        self._took = array("d")
 
     def take(self, records: Iterable[dict[str, Any]]) -> None:
         """Read records; one that lacks what every one has is left out."""
@@ -158,6 +155,14 @@ class Metrics:
         total, count = self._sums.get(name, (0.0, 0))
         return total / count if count else None
 
+    def step_seconds(self) -> tuple[float, float] | None:
+        """Return median and 99th percentile of the seconds that a step took; None for too few reports.
+
+        They are the script's own where it told them: the time between reports holds saves and evaluations.
+        """
+        found = sorted(self._took or self.progress.gaps())
+        return (statistics.median(found), found[len(found) * 99 // 100]) if found else None
+
     def _take_step(self, record: dict[str, Any]) -> None:
         step = number(record.get("step"))
         if step is not None and math.isfinite(step):
@@ -173,6 +178,8 @@ class Metrics:
                 self._sums[name] = (total + value, count + 1)
         took = number(record.get("step_time"))
         if took is not None and math.isfinite(took):
+            if record.get("rank", 0) == self.curves["step_time"].rank:
+                self._took.append(took)
             self.bands["step.step_time"].add(record["time"], took)
             self._totals(record).add("step.step_time", took)
 

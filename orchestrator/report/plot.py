@@ -1,7 +1,7 @@
-"""A plot as a template draws it: paths in a box of 1000 by 1000, ticks in percent. Values in, values out.
+"""A plot as a template draws it: paths in a box of 1000 by 1000, ticks in percent.
 
-The box is stretched to whatever width a screen has; words beside it are text of the page, and stay as large as
-all its text.
+The box is stretched to whatever width a screen has; words beside it are text of the page, and stay as large
+as all its text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report.units import elapsed, time_ticks, ticks, value_words
+from orchestrator.report.units import elapsed, ticks, time_ticks, value_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +55,7 @@ class Plot:
         unit: of y: `seconds`, `bytes`, `bytes_per_second`, `share`, `celsius`, `watts`, or "" for numbers.
         across: what x is: `step`, or `time` in seconds since submit.
         floor: the lowest y to show in any case, such as 0.
+        span: the x to show, if not those there are.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Plot:
     across: str = "step"
     floor: float | None = None
     note: str = ""
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,12 @@ class Drawn:
 def draw(plot: Plot) -> Drawn | None:
     """Return the plot with everything placed; None where there is nothing to draw."""
     values = [y for y in _all_y(plot) if y is not None and math.isfinite(y)]
-    places = [x for line in (*plot.lines, *plot.ribbons) for x in line.x if x is not None]
+    places = [x for line in plot.lines for x in line.x if x is not None]
     if not values or not places:
         return None
-    across = _Scale(min(places), max(places) if max(places) > min(places) else min(places) + 1)
+    across = _Scale(
+        *(plot.span or (min(places), max(places) if max(places) > min(places) else min(places) + 1))
+    )
     up = _up(values, plot.floor)
     paths = [{"d": _area(r, across, up), "style": f"ribbon {r.style}"} for r in plot.ribbons]
     paths += [{"d": _path(one, across, up), "style": one.style} for one in plot.lines]
@@ -149,7 +153,7 @@ def _y_values(up: _Scale, unit: str) -> list[float]:
 
 
 def _x_ticks(kind: str, across: _Scale) -> list[tuple[float, str]]:
-    values = time_ticks(across.high) if kind == "time" else ticks(across.low, across.high, 5)
+    values = time_ticks(across.high, across.low) if kind == "time" else ticks(across.low, across.high, 5)
     words = (
         elapsed
         if kind == "time"

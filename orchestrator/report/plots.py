@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.report.plot import Drawn, Line, Plot, Ribbon, draw
@@ -12,8 +13,17 @@ if TYPE_CHECKING:
 
 def plots(document: dict[str, Any]) -> list[Drawn]:
     """Return a run's plots; those for which it has no values are left out."""
-    found = [draw(plot) for plot in (*_learning(document), *_speed(document), *_machines(document))]
+    span = _span(document)
+    timed = (replace(plot, span=span) for plot in (*_speed(document), *_machines(document)))
+    found = [draw(plot) for plot in (*_learning(document), *timed)]
     return [one for one in found if one is not None]
+
+
+def _span(document: dict[str, Any]) -> tuple[float, float] | None:
+    """Return from when to when (seconds since submit) a run had hosts: before, there is nothing to show."""
+    began = [attempt["began"] for attempt in document["attempts"]]
+    start, end = min(began, default=0.0) - document["created"], document["ended"] - document["created"]
+    return (start, end) if began and end > start else None
 
 
 def _learning(document: dict[str, Any]) -> Iterator[Plot]:
@@ -34,7 +44,8 @@ def _learning(document: dict[str, Any]) -> Iterator[Plot]:
     ):
         line = _over_steps(curves, name, "", "c0")
         if line is not None:
-            yield Plot(title, [line], note=_nan_words(curves.get(name)))
+            floor = 0.0 if name == "learning_rate" else None
+            yield Plot(title, [line], floor=floor, note=_nan_words(curves.get(name)))
 
 
 def _nan_words(curve: dict[str, Any] | None) -> str:

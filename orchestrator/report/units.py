@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 _TIMES = (
@@ -35,10 +39,11 @@ def ticks(low: float, high: float, many: int, *, binary: bool = False) -> list[f
     return [round((first + i) * step, 12) for i in range(count + 1)]
 
 
-def time_ticks(seconds: float) -> list[float]:
-    """Return about five round times from 0 on."""
-    step = next((t for t in _TIMES if seconds / t <= 6), seconds / 5)
-    return [i * step for i in range(int(seconds / step + 1e-9) + 1)]
+def time_ticks(end: float, start: float = 0.0) -> list[float]:
+    """Return about five round times (seconds) in a range."""
+    step = next((t for t in _TIMES if (end - start) / t <= 6), (end - start) / 5 or 1.0)
+    first = math.ceil(start / step - 1e-9)
+    return [(first + i) * step for i in range(math.floor(end / step + 1e-9) - first + 1)]
 
 
 def elapsed(seconds: float) -> str:
@@ -76,19 +81,7 @@ def value_words(value: float | None, unit: str = "") -> str:
         value: the value.
         unit: `seconds`, `bytes`, `bytes_per_second`, `share`, `celsius`, `watts`, or "" for a number.
     """
-    if value is None:
-        return ""
-    if unit == "seconds":
-        return _seconds(value)
-    if unit == "bytes":
-        return _binary(value)
-    if unit == "bytes_per_second":
-        return f"{_decimal(value)}B/s"
-    if unit == "share":
-        return f"{100 * value:.3g} %"
-    if unit == "celsius":
-        return f"{value:.0f} °C"
-    return f"{value:.0f} W" if unit == "watts" else _number(value)
+    return "" if value is None else _WORDS.get(unit, _number)(value)
 
 
 def _seconds(value: float) -> str:
@@ -113,5 +106,16 @@ def _decimal(value: float) -> str:
 
 def _number(value: float) -> str:
     if value and (abs(value) < 1e-3 or abs(value) >= 1e15):
-        return f"{value:.2e}".replace("e-0", "e-").replace("e+", "e")
+        mantissa, _, power = f"{value:.3g}".partition("e") if value < 1e-4 else f"{value:.2e}".partition("e")
+        return f"{float(mantissa):g}e{int(power)}"
     return f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.4g}"
+
+
+_WORDS: dict[str, Callable[[float], str]] = {
+    "seconds": _seconds,
+    "bytes": _binary,
+    "bytes_per_second": lambda value: f"{_decimal(value)}B/s",
+    "share": lambda value: f"{100 * value:.3g} %",
+    "celsius": lambda value: f"{value:.0f} °C",
+    "watts": lambda value: f"{value:.0f} W",
+}

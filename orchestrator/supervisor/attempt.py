@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from orchestrator.rundir import read_json, write_json
 from orchestrator.states import State
 from orchestrator.supervisor.board import Board
 from orchestrator.supervisor.control import agent_config
+from orchestrator.supervisor.dumping import keep_aborted
 from orchestrator.supervisor.ending import Ending, tail_of
 from orchestrator.supervisor.pushing import Pusher
 from orchestrator.supervisor.starting import Starting
 from orchestrator.verdict.judge import Verdict, judge
+from orchestrator.verdict.kept import evidence_document
 
 if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
@@ -115,6 +118,8 @@ class Attempt:
             elif state.ready is None and self._taken_over is not None:
                 state.fail("its agent did not come back to the new supervisor")
         await self.board.wait(lambda: all(map(self._is_drained, hosts)), _DRAIN_SECONDS)
+        self.board.keep_clocks()
+        keep_aborted(self.board, self._dir)
         self.board.release()
         if self._taken_over is None:
             await self.board.wait(lambda: all(state.command_ended for state in hosts), _CLOSE_SECONDS)
@@ -137,4 +142,6 @@ class Attempt:
             state.evidence(tail_of(self._dir.logs / f"{state.plan.file_name}.log"))
             for state in self.board.hosts.values()
         )
+        with contextlib.suppress(OSError):  # a full disk: the verdict has its place, this has not
+            write_json(self._dir.evidence_file, evidence_document(ending.state, ending.reason, hosts))
         return judge(ending.state, ending.reason, hosts)

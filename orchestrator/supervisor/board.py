@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.rundir import write_json
 from orchestrator.states import State
 from orchestrator.supervisor.control import ControlServer
+from orchestrator.supervisor.dumping import DumpBox
 from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.host_state import HostState
 from orchestrator.supervisor.log_store import LogStore
@@ -30,6 +31,8 @@ class Board:
         ending: the first decision to end the attempt, once there is one.
         orders: the start order of each host, once given.
         releasing: the hosts are being let go.
+        dumps: the stacks of ranks that agents have sent.
+        abort: ranks that leave their stacks when they are stopped (see dumping.collect_dumps).
     """
 
     def __init__(self, plan: LaunchPlan, run_dir: RunDir, attempt: AttemptDir, token: str) -> None:
@@ -42,7 +45,10 @@ class Board:
         self.server = ControlServer(plan.run_id, token, frozenset(self.hosts), self)
         self.orders: dict[str, dict[str, Any]] = {}
         self.ending: Ending | None = None
+        self.dumps = DumpBox(attempt)
+        self.abort: set[int] = set()
         self.releasing = False
+        self._clocks_changed = False
 
     # -- deciding and waiting -------------------------------------------------------------------
 
@@ -59,7 +65,7 @@ class Board:
 
     def _stop_order(self) -> dict[str, Any]:
         reason = self.ending.reason if self.ending else ""
-        return {"t": "stop", "reason": reason, "grace": self._plan.grace}
+        return {"t": "stop", "reason": reason, "grace": self._plan.grace, "abort": sorted(self.abort)}
 
     def fail_host(self, state: HostState, why: str, *, lost: bool = False) -> None:
         """Note that something is wrong with a host itself, and end the attempt for it."""
@@ -88,6 +94,7 @@ class Board:
             write_json(
                 self._attempt.hosts_file, {name: {k: ready[k] for k in kept} for name, ready in told.items()}
             )
+        self.keep_clocks()
         versions = {name: ready["versions"] for name, ready in told.items()}
         for package, by_version in differing(versions).items():
             self.event("versions_differ", package=package, hosts=by_version)
@@ -127,6 +134,7 @@ class Board:
         """Ping every agent often enough for the lease, and see which have gone silent; runs for ever."""
         while True:
             await asyncio.sleep(min(5.0, self._plan.lease / 6))
+            self.keep_clocks()
             for name, state in self.hosts.items():
                 self._ping(name)
                 silence = time.monotonic() - state.contact
@@ -161,6 +169,8 @@ class Board:
         if message.get("t") == "log":
             self._on_log(state, message, payload)
             return
+        if message.get("t") == "dumped":
+            self.dumps.take(state.plan, message, payload)
         hear = getattr(self, f"_on_{message.get('t')}", None)
         if hear is not None:
             hear(state, message)
@@ -187,7 +197,17 @@ class Board:
             self._on_ended(state, {"left": []})
 
     def _on_pong(self, state: HostState, message: dict[str, Any]) -> None:
-        state.take_pong(message["sent"], message["now"], time.time())
+        if state.take_pong(message["sent"], message["now"], time.time()):
+            self._clocks_changed = True
+
+    def keep_clocks(self) -> None:
+        """Write down how far each host's clock is off, where that is known better than before."""
+        if not self._clocks_changed:
+            return
+        self._clocks_changed = False
+        known = {name: state.clock for name, state in self.hosts.items() if state.clock is not None}
+        with contextlib.suppress(OSError):
+            write_json(self._attempt.clocks_file, known)
 
     def _on_route(self, state: HostState, message: dict[str, Any]) -> None:
         state.route = message

@@ -102,11 +102,11 @@ class ControlServer:
         self.send(host, self._listener.welcome(host))
         self._listener.on_connected(host)
 
-    def send(self, host: str, message: dict[str, Any]) -> None:
-        """Send a message to a host's agent if it is connected."""
+    def send(self, host: str, message: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a message, with its raw bytes if any, to a host's agent if it is connected."""
         writer = self._writers.get(host)
         if writer is not None and not writer.is_closing():
-            writer.write(wire.encode(message))
+            writer.write(wire.encode(message, payload))
 
     def is_connected(self, host: str) -> bool:
         """Tell whether a host's agent has a proved connection now."""

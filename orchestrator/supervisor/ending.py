@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.agent.rank import last_line
+from orchestrator.agent.last_words import last_line
 
 if TYPE_CHECKING:
     from pathlib import Path

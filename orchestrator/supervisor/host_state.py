@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.plan import PlannedHost
 
 _UNSYNCHRONISED = 60.0  # seconds a clock may be off before the first answer to a ping
+_DRIFT = 1e-4  # of two clocks that nobody sets: 100 parts in a million are more than any quartz has
 _HEARD_LATE = 1.0  # seconds a host's last word may have waited to be heard
 
 
@@ -24,7 +25,7 @@ class HostState:
         ranks: records of its ranks by rank, as the agent sent them (times of the host's own clock).
         failure: what went wrong with the host itself; noticed at `failure_time`, not before `failure_since`.
         lost: nothing is heard of it any more, or ever was.
-        offset: host clock minus ours, seconds; exact to `uncertainty`.
+        offset: host clock minus ours, seconds; exact to `uncertainty`, at the time `measured`.
         contact: time.monotonic() of the agent's last word.
     """
 
@@ -46,14 +47,28 @@ class HostState:
     lost: bool = False
     offset: float = 0.0
     uncertainty: float = _UNSYNCHRONISED
+    measured: float = 0.0
     contact: float = field(default_factory=time.monotonic)
 
-    def take_pong(self, sent: float, host_time: float, now: float) -> None:
-        """Learn from an answered ping: half its way is the most the clocks' offset can be off."""
+    def take_pong(self, sent: float, host_time: float, now: float) -> bool:
+        """Learn from an answered ping: half its way is the most the clocks' offset can be off.
+
+        What was learnt grows old, as clocks that nobody sets drift apart. Returns whether this tells more.
+        """
         half = max(0.0, now - sent) / 2
-        if half < self.uncertainty:
-            self.uncertainty = half
-            self.offset = host_time - (sent + now) / 2
+        if half >= self.uncertainty + abs(now - self.measured) * _DRIFT:
+            return False
+        self.uncertainty = half
+        self.offset = host_time - (sent + now) / 2
+        self.measured = now
+        return True
+
+    @property
+    def clock(self) -> dict[str, float] | None:
+        """Return `offset` and `uncertainty` for `clocks.json`; None before the first answer to a ping."""
+        if not self.measured:
+            return None
+        return {"offset": round(self.offset, 6), "uncertainty": round(self.uncertainty, 6)}
 
     def fail(self, why: str, *, lost: bool = False) -> None:
         """Note the first thing that went wrong with the host itself."""

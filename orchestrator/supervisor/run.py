@@ -21,9 +21,11 @@ from orchestrator.states import State
 from orchestrator.supervisor import told
 from orchestrator.supervisor.attempt import Attempt
 from orchestrator.supervisor.beginning import begin_attempt, first_attempt, place_attempt
+from orchestrator.supervisor.diagnosing import write_diagnosis
 from orchestrator.supervisor.keeping import start_keeping
 from orchestrator.supervisor.restarting import Restarting
 from orchestrator.supervisor.scheduler import Scheduler, make_scheduler
+from orchestrator.supervisor.watching import Watching
 from orchestrator.verdict.document import to_json
 from orchestrator.verdict.judge import Verdict
 
@@ -88,8 +90,9 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
     verdict: Verdict | None
     keeping = start_keeping(run_dir, plan)
     notifier = start_notifying(run_dir, plan)
+    supervisor = Supervisor(run_dir, plan, scheduler, started)
     try:
-        verdict = asyncio.run(Supervisor(run_dir, plan, scheduler, started).run())
+        verdict = asyncio.run(supervisor.run())
     except JobFileError as error:
         verdict = Verdict(State.FAILED, f"the job does not fit the hosts it was given: {error}")
     except CheckpointError as error:
@@ -105,10 +108,13 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
         run_dir.secrets_file.unlink()
     run_dir.write_verdict(to_json(verdict, plan.run_id, started, time.time()))
     run_dir.add_event("verdict", state=verdict.state, summary=verdict.summary)
+    write_diagnosis(run_dir)
     if notifier is not None:
         notifier.finish()
     if keeping is not None:
         keeping.finish()
+    if supervisor.watching is not None:
+        supervisor.watching.finish()
     return 0 if verdict.state is State.SUCCEEDED else 1
 
 
@@ -140,6 +146,7 @@ class Supervisor:
         self._scheduler = scheduler
         self._restarting = Restarting(run_dir, plan, scheduler)
         self._attempt: Attempt | None = None
+        self.watching: Watching | None = None
         self._reshaping: Reshaping | None = None
         self._end: tuple[State, str] | None = None
 
@@ -189,10 +196,15 @@ class Supervisor:
         if start is not None and not await self._reshaped(placed, start):
             return Verdict(*(self._end or (State.FAILED, "")))
         plan = begin_attempt(self._run_dir, self._plan, placed, number)
+        self._run_dir.add_event("attempt", attempt=number)
         self._attempt = Attempt(plan, self._run_dir, number, self._scheduler.key)
         if self._end is not None:
             self._attempt.board.end(*self._end)
-        return await self._attempt.run()
+        self.watching = Watching(self._run_dir, plan, number, self._attempt.board)
+        try:
+            return await self._attempt.run()
+        finally:
+            await self.watching.end()
 
     async def _reshaped(self, plan: LaunchPlan, start: Start) -> bool:
         """Make the checkpoint fit that the attempt goes on from; return whether the run goes on then."""

@@ -12,9 +12,12 @@ _PEER_LOST = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL error.*(remote|unhandled system)|"
     r"DistBackendError|Socket Timeout|recvValue failed|gloo/transport|Timed out waiting|heartbeat|"
     r"SignalException|Process got signal|RendezvousConnectionError|RendezvousClosedError|"
-    r"DistNetworkError|Connection refused|failed to recv|wait timeout"
+    r"DistNetworkError|DistStoreError|Connection refused|failed to recv|wait timeout|"
+    r"collective operation timeout|failed to pass monitoredBarrier"
 )
-"""What a rank says when another one has gone (torch 2.13 with gloo and NCCL, torchelastic)."""
+"""What a rank says when another one has gone, or did not come (torch 2.13 with gloo and NCCL, torchelastic)."""
+_SERVICE = re.compile(r"https?://|HTTPS?Connection|urllib3|requests\.exceptions|aiohttp|wandb|mlflow")
+"""What it says when that was no rank, but a service that its script uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class RankEnd:
     @property
     def lost_peer(self) -> bool:
         """Tell whether it only reports that another rank has gone; no lost peer sends SIGKILL (OOM does)."""
-        return self.signal != signal.SIGKILL and bool(_PEER_LOST.search(self.message))
+        said = bool(_PEER_LOST.search(self.message)) and not _SERVICE.search(self.message)
+        return said and self.signal != signal.SIGKILL
 
     @property
     def raised_before_term(self) -> bool:

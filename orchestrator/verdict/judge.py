@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.states import State
@@ -22,6 +22,10 @@ _SLACK = 0.005  # seconds between a death and its record on an idle host
 _PORT_IN_USE = re.compile(
     r"EADDRINUSE|[Aa]ddress already in use|port .* is already in use|on port `?\d+`?, but another process"
 )
+
+_LATE = re.compile(r"Rank (\d+) failed to pass monitoredBarrier")
+_DID_NOT_COME = "it did not come to a barrier in time"
+_LEFT = "it ended while the others still needed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,28 @@ def _first_failure(hosts: tuple[HostEnd, ...]) -> tuple[Cause | None, tuple[Caus
         return _earliest([*map(_of_rank, own), *(_of_host(host) for host in faulty if host.name not in told)])
     if faulty:
         return _earliest_host(faulty)
-    return None, tuple(map(_cause, ranks))
+    return _of_the_missing(hosts, ranks) or (None, tuple(map(_cause, ranks)))
+
+
+def _of_the_missing(
+    hosts: tuple[HostEnd, ...], lost: list[RankEnd]
+) -> tuple[Cause | None, tuple[Cause, ...]] | None:
+    """Return who was missed by ranks that all only tell that somebody was; None if that cannot be told.
+
+    One that did not come to a barrier is named by the others; one that had ended with 0 before any of them
+    failed (its data ran out earlier) could not answer them any more.
+    """
+    every = [rank for host in hosts for rank in host.ranks]
+    named = {int(match[1]) for rank in lost for match in _LATE.finditer(rank.message)}
+    late = [replace(rank, message=_DID_NOT_COME) for rank in every if rank.rank in named]
+    first = min(((rank.time or 0.0) - rank.uncertainty for rank in lost), default=0.0)
+    left = [replace(rank, message=_LEFT) for rank in every if rank.exit_code == 0 and _ended_by(rank, first)]
+    causes = tuple(map(_cause, late or left))
+    return (causes[0] if len(causes) == 1 else None, causes) if causes else None
+
+
+def _ended_by(rank: RankEnd, time: float) -> bool:
+    return rank.time is not None and rank.time + rank.uncertainty < time
 
 
 def _may_have_failed_by(host: HostEnd, time: float) -> bool:

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 def require_hosts() -> None:
     """Skip where no testbed can run; fail instead when ORCH_REQUIRE lists `ssh`, as CI does."""
-    _require("ssh", missing())
+    require("ssh", missing())
 
 
 def require_slurm(*, accounting: bool = False) -> None:
     """Skip where no Slurm can run on a testbed; fail instead when ORCH_REQUIRE lists `slurm`, as CI does."""
-    _require("slurm", missing() or missing_slurm(accounting=accounting))
+    require("slurm", missing() or missing_slurm(accounting=accounting))
 
 
-def _require(kind: str, why: str | None) -> None:
+def require(kind: str, why: str | None) -> None:
+    """Skip for a reason, if there is one; fail instead when ORCH_REQUIRE lists `kind`, as CI does."""
     if why is None:
         return
     if kind in os.environ.get("ORCH_REQUIRE", "").replace(",", " ").split():

@@ -26,7 +26,6 @@ def test_logs_show_every_line_with_its_origin(zero_run):
     assert shown("zero-aaaa") == [
         "node1 starting",
         "node1 unfinished",
-        "node1:0 step 1",
         "node1:0 step 2",
         "node1:0 caf\ufffd",
         "node2:2 ok",

@@ -28,6 +28,7 @@ def host(name: str = "node1"):
         "node1.logs",
         "node1.rank1.rank0.out",
         "node1.rankx.out",
+        "node1.rank2.out",
         "",
         "/etc/passwd",
         "node1.rank0.out\n",
@@ -39,7 +40,7 @@ def test_a_host_writes_its_own_logs_and_nothing_else(attempt, name):
     assert LogStore(attempt).sizes(host()) == {}
 
 
-@pytest.mark.parametrize("name", ["node1.log", "node1.rank0.out", "node1.rank12345.err"])
+@pytest.mark.parametrize("name", ["node1.log", "node1.times", "node1.samples", "node1.rank0.out", "node1.rank1.err"])
 def test_a_hosts_own_logs_are_kept(attempt, name):
     assert LogStore(attempt).write(host(), {"file": name, "offset": 0}, b"abc") == 3
     assert LogStore(attempt).sizes(host()) == {name: 3}

@@ -21,6 +21,7 @@ def store(root) -> LogStore:
 
 
 def send_all(ship: LogShip, to: LogStore) -> None:
+    ship.look()
     while (piece := ship.next_piece()) is not None:
         end = to.write(host(), *piece)
         if end is not None:
@@ -31,7 +32,7 @@ def test_every_byte_arrives_once_however_the_file_grows(tmp_path):
     source, here = tmp_path / "there", store(tmp_path)
     source.mkdir()
     ship = LogShip(str(source), "node1")
-    assert (ship.next_piece(), ship.is_drained()) == (None, True)
+    assert (ship.look(), ship.next_piece(), ship.is_drained()) == ({}, None, True)
     written = b""
     for chunk in (b"\xff\x00\n", b"x" * 300_000, b"", b"the end"):
         written += chunk
@@ -54,6 +55,7 @@ def test_pieces_in_flight_are_sent_again_after_a_reconnection(tmp_path):
     source.mkdir()
     (source / NAME).write_bytes(b"a" * 300_000 + b"b" * 300_000)
     ship = LogShip(str(source), "node1")
+    ship.look()
     here.write(host(), *ship.next_piece())
     ship.next_piece()  # lost with its connection
     assert not ship.is_drained()

@@ -35,6 +35,8 @@ def config(folder: Path, **changes) -> dict:
         "file_name": "fd00%3A%3A1",
         "logs": str(folder),
         "errors": str(folder),
+        "dumps": str(folder),
+        "agent": os.getpid(),
         "socket": str(folder / "ranks"),
         **changes,
     }

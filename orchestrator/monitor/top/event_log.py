@@ -43,7 +43,7 @@ class _Fold:
         if self.ranks:
             plural = "rank" if len(self.ranks) == 1 else "ranks"
             subject = f"{where} {plural} {rank_set(self.ranks)}"
-        return EventLine(self.time, f"{subject} {self.words}", 0, names)
+        return EventLine(self.time, f"{subject}: {self.words}", 0, names)
 
 
 class EventLog:
@@ -110,7 +110,7 @@ class EventLog:
 
 _ROUTINE = {
     "host_ready": "ready",
-    "launcher_started": "started its launcher",
+    "launcher_started": "launcher started",
     "rank_start": "started",
     "sigterm": "told to end (SIGTERM)",
     "host_ended": "has ended everything",
@@ -154,7 +154,8 @@ def _hang(event: dict[str, Any]) -> str:
     places = event.get("where") or {}
     where = f" at {next(iter(places.values()))}" if places else ""
     stuck, silent = rank_set(_ranks(event)), float(event.get("silent") or 0)
-    return f"HANG: ranks {stuck} stuck{where} for {duration(silent)}; {len(event.get('waiting') or ())} ranks wait"
+    waiting = len(event.get("waiting") or ())
+    return f"HANG: ranks {stuck} stuck{where} for {duration(silent)}; {waiting} ranks wait"
 
 
 def _straggler(event: dict[str, Any]) -> str:
@@ -163,8 +164,8 @@ def _straggler(event: dict[str, Any]) -> str:
 
 
 def _gpu_fault(event: dict[str, Any]) -> str:
-    code = event.get("code")
-    return f"{event.get('host')} GPU {event.get('gpu')}: {event.get('what')} {code or ''} {event.get('text') or ''}"
+    what = f"{event.get('what')} {event.get('code') or ''}".strip()
+    return f"{event.get('host')} GPU {event.get('gpu')}: {what} {event.get('text') or ''}"
 
 
 def _checkpoint(event: dict[str, Any]) -> str:
@@ -190,7 +191,7 @@ _TELLERS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
     "rank_exit": (2, _rank_exit),
     "host_failed": (2, lambda e: f"{e.get('host')} failed: {e.get('why')}"),
     "hang": (2, _hang),
-    "hang_over": (1, lambda e: f"the hang is over, ranks {rank_set(_ranks(e))}" if e.get("ranks") else "the hang is over"),
+    "hang_over": (1, lambda e: f"the hang is over {rank_set(_ranks(e))}".strip()),
     "straggler": (1, _straggler),
     "straggler_over": (0, lambda e: f"{e.get('host')} keeps up again ({e.get('what')})"),
     "gpu_fault": (2, _gpu_fault),

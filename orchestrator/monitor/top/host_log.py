@@ -6,7 +6,7 @@ import bisect
 import contextlib
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -99,8 +99,11 @@ class HostLog:
                 self._files[f"{rank}.{end}"] = _File(path, f"{rank}.{end}")
         self._lines: deque[LogLine] = deque(maxlen=_MOST)
 
-    def look(self) -> tuple[LogLine, ...]:
+    def look(self, now: float) -> tuple[LogLine, ...]:
         """Return the last lines, oldest first; those that came since the last look are sorted by time.
+
+        Args:
+            now: epoch seconds, for lines whose time nobody has noted yet.
 
         Raises:
             OSError: a file cannot be read; one that is not there yet has no lines.
@@ -111,8 +114,8 @@ class HostLog:
         for file in self._files.values():
             with contextlib.suppress(FileNotFoundError):
                 found += file.new()
-        if self._lines and not found:
-            return tuple(self._lines)
+        if self._lines:  # they came just now, and their times perhaps a little later
+            found = [line if line.time else replace(line, time=now) for line in found]
         last = float("inf")
         found.sort(key=lambda line: last if line.time is None else line.time)
         self._lines.extend(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.monitor.records import Records
 from orchestrator.monitor.status import current_status
 from orchestrator.monitor.top.host_log import HostLog, LogLine
-from orchestrator.monitor.top.snapshot import HostView, Snapshot
 from orchestrator.monitor.top.state import RunState
 from orchestrator.rundir import read_json
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from orchestrator.monitor.top.snapshot import HostView, Snapshot
     from orchestrator.plan import PlannedHost
     from orchestrator.rundir import RunDir
 
@@ -27,6 +28,7 @@ _RANKS_SECONDS = 2.0  # between comparisons of all ranks
 _WHOLE = 16 << 20  # bytes at the end of metrics.jsonl that are read whole
 _SAMPLES = 256  # pieces of what is before them
 _PIECE = 32 << 10  # bytes
+_ODD = (ValueError, TypeError, KeyError, AttributeError)  # of a line that holds other things than it should
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Reader:
         self._problems: dict[str, str] = {}
 
     def look(self, host: str = "") -> Look:
-        """Read what is new; `host` is whose log to read. A file that cannot be read is told of, not raised."""
+        """Read what is new, and the log of `host`; a file that cannot be read is told of, not raised."""
         self._problems.clear()
         for what, read in (
             ("plan.json", self._read_plan),
@@ -99,7 +101,8 @@ class Reader:
         for event in self._events.new():
             if event.get("event") == "attempt" and isinstance(event.get("attempt"), int):
                 self._begin(event["attempt"])
-            self._state.take_event(event)
+            with contextlib.suppress(*_ODD):
+                self._state.take_event(event)
 
     def _begin(self, attempt: int) -> None:
         self._attempt = attempt
@@ -116,10 +119,12 @@ class Reader:
             path = self.run.metrics_file
             before = max(0, path.stat().st_size - _WHOLE)
             for record in sampled_steps(path, before):
-                self._state.take_record(record)
+                with contextlib.suppress(*_ODD):
+                    self._state.take_record(record)
             self._metrics = Records(path, before)
         for record in self._metrics.new():
-            self._state.take_record(record)
+            with contextlib.suppress(*_ODD):
+                self._state.take_record(record)
 
     def _read_status(self) -> None:
         if self._is_due("status", _STATUS_SECONDS) and not self._is_settled():
@@ -161,15 +166,15 @@ class Reader:
         if self._log is None:
             return ()
         try:
-            return self._log.look()
+            return self._log.look(time.time())
         except OSError as error:
             self._problems[f"logs of {name}"] = error.strerror or str(error)
             return ()
 
     def _open_log(self, host: HostView) -> HostLog | None:
-        attempts = self.run.attempts()
-        chosen = self.run.attempt(self._attempt) if self._attempt else (attempts or [None])[-1]
-        return None if chosen is None else HostLog(chosen.logs, host)
+        numbers = [attempt.number for attempt in self.run.attempts()]
+        number = self._attempt or max(numbers, default=0)
+        return HostLog(self.run.attempt(number).logs, host) if number else None
 
 
 def sampled_steps(path: Path, end: int) -> Iterator[dict[str, Any]]:

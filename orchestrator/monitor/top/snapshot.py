@@ -38,6 +38,11 @@ class Mark(Enum):
         """Tell whether somebody should look at such a host."""
         return self in _PROBLEMS
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing runs there any more."""
+        return self in (Mark.FAILED, Mark.STOPPED, Mark.ENDED)
+
 
 _PROBLEMS = frozenset({Mark.FAILED, Mark.HANGING, Mark.FAULT, Mark.SLOW})
 

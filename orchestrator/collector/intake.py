@@ -1,0 +1,211 @@
+"""What is new in an attempt's files, as records, events and what is known of every rank and host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.collector import hang
+from orchestrator.collector.files import CHUNK, Folder, LogFile
+from orchestrator.collector.samples import faults_of, parse_sample, records_of
+from orchestrator.collector.steps import Tellers
+from orchestrator.collector.times import Index
+from orchestrator.monitor.records import Records
+from orchestrator.rundir import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.collector.samples import Sample
+    from orchestrator.plan import LaunchPlan
+    from orchestrator.rundir import AttemptDir, RunDir
+
+_SCAN_SECONDS, _CUT_SECONDS, _CLOCK_SECONDS = 0.5, 60.0, 5.0
+_CHUNKS = 16  # of one file in one sweep: 1 MiB, so that no file keeps the others waiting
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of one rank; times are epoch seconds of this machine, 0.0 for never.
+
+    Attributes:
+        active: when it last did anything that can be seen.
+        sampled: when a measurement of it last came.
+        cpu: cores in use by the last one.
+        runs: it has started and not ended.
+    """
+
+    host: str
+    active: float = 0.0
+    sampled: float = 0.0
+    cpu: float = 0.0
+    runs: bool = False
+
+
+@dataclass
+class Facts:
+    """What the rules are asked about.
+
+    Attributes:
+        ranks: by rank.
+        samples: the last measurement of every host.
+        stepped: when any rank last told of a step it had not told before, epoch seconds of this machine.
+        step_times: the last ones told, seconds.
+    """
+
+    ranks: dict[int, Seen]
+    samples: dict[str, Sample] = field(default_factory=dict)
+    stepped: float = 0.0
+    step_times: list[float] = field(default_factory=list)
+
+
+class Intake:
+    """Reads what is new.
+
+    Args:
+        run_dir: the run.
+        attempt: the attempt whose files are read.
+        plan: its plan.
+        saved: what `state` returned in an earlier process; empty for none.
+    """
+
+    def __init__(self, run_dir: RunDir, attempt: AttemptDir, plan: LaunchPlan, saved: dict[str, Any]) -> None:
+        stays = {name: (int(at[0]), bool(at[1])) for name, at in saved.get("files", {}).items()}
+        names = {host.file_name: host.name for host in plan.hosts}
+        self._attempt, self._number = attempt, attempt.number
+        self._folder = Folder(attempt.logs, names, stays)
+        self._file_names = {host: name for name, host in names.items()}
+        self._tellers = Tellers(plan.world_size)
+        self._indexes: dict[str, Index] = {}
+        self._clocks: dict[str, float] = {}
+        self._told = Records(run_dir.events_file)
+        self._counts_moving = plan.backend != "local"  # simulated hosts share one machine's disk and network
+        self._next = dict.fromkeys(("scan", "cut", "clock"), 0.0)
+        self._first_told = bool(saved.get("first_step"))
+        self.facts = Facts({rank: Seen(host.name) for host in plan.hosts for rank in host.ranks})
+        self.events: list[dict[str, Any]] = []
+
+    def state(self) -> dict[str, Any]:
+        """Return where to go on."""
+        return {"attempt": self._number, "files": self._folder.stays(), "first_step": self._first_told}
+
+    def sweep(self, now: float) -> list[dict[str, Any]]:
+        """Return the records of all that is new; events are added to `events`."""
+        self._look_around(now)
+        records: list[dict[str, Any]] = []
+        for file in self._folder.files.values():
+            for _ in range(_CHUNKS):
+                data = file.new(now)
+                if not data:
+                    break
+                records += self._take(file, data, now)
+            if file.grew == now and file.rank in self.facts.ranks:
+                self.facts.ranks[file.rank].active = now
+        return records
+
+    def rest(self, now: float) -> list[dict[str, Any]]:
+        """Return the records of the lines that have no end, when nothing more will come."""
+        return [
+            record
+            for file in self._folder.files.values()
+            if (data := file.last())
+            for record in self._take(file, data, now)
+        ]
+
+    def _due(self, what: str, now: float, pause: float) -> bool:
+        if now < self._next[what]:
+            return False
+        self._next[what] = now + pause
+        return True
+
+    def _look_around(self, now: float) -> None:
+        if self._due("scan", now, _SCAN_SECONDS):
+            self._folder.scan()
+            self._hear(now)
+        if self._due("cut", now, _CUT_SECONDS):
+            for file in self._folder.files.values():
+                file.look_whether_cut()
+        if self._due("clock", now, _CLOCK_SECONDS):
+            clocks = read_json(self._attempt.clocks_file) or {}
+            self._clocks = {host: float(of.get("offset", 0.0)) for host, of in clocks.items()}
+
+    def _hear(self, now: float) -> None:
+        """Learn from the run's events which ranks run."""
+        for event in self._told.new():
+            what, seen = event.get("event"), self.facts.ranks.get(event.get("rank", -1))
+            if what == "attempt":
+                for each in self.facts.ranks.values():
+                    each.runs = False
+            elif seen is not None and what in {"rank_start", "rank_exit"}:
+                seen.runs = what == "rank_start"
+                seen.active = max(seen.active, now)
+
+    def _take(self, file: LogFile, data: bytes, now: float) -> list[dict[str, Any]]:
+        if file.stream == "samples":
+            return [record for line in data.splitlines() for record in self._sample(file.host, line, now)]
+        if file.rank is None:
+            return []
+        found = self._tellers.wanted(file.rank, data, now)
+        if not found:
+            return []
+        start = file.offset - len(data)
+        times = self._times(file, [start + end for _, end in found], len(data) < CHUNK // 2, now)
+        base = {"attempt": self._number, "host": file.host}
+        told = ((line, when) for (line, _), when in zip(found, times, strict=True))
+        records = self._tellers.records(file.rank, told, base)
+        self._learn_steps(records, now)
+        return records
+
+    def _times(self, file: LogFile, ends: list[int], live: bool, now: float) -> list[float]:
+        """Return when lines were written, on the supervisor's clock; now, where nothing tells."""
+        if file.name not in self._indexes:
+            path = self._attempt.logs / f"{self._file_names[file.host]}.times"
+            self._indexes[file.name] = Index(path, f"{file.rank}.{file.stream}")
+        offset = self._clocks.get(file.host, 0.0)
+        found = self._indexes[file.name].times(ends, live=live)
+        return [now if when is None else when - offset for when in found]
+
+    def _learn_steps(self, records: Iterable[dict[str, Any]], now: float) -> None:
+        for record in records:
+            self.facts.stepped = now
+            if "step_time" in record:
+                self.facts.step_times.append(record["step_time"])
+                del self.facts.step_times[:-1000]
+            if not self._first_told:
+                self._first_told = True
+                told = {"attempt": self._number, "step": record["step"], "time": record["time"]}
+                self.events.append({"event": "first_step", **told})
+
+    def _sample(self, host: str, line: bytes, now: float) -> list[dict[str, Any]]:
+        sample = parse_sample(line, self._clocks.get(host, 0.0))
+        if sample is None:
+            return []
+        self.facts.samples[host] = sample
+        self.events += faults_of(sample, host)
+        moved = sum(sample.host.get(name, 0.0) for name in ("sent", "received", "read", "written"))
+        moving = self._counts_moving and moved >= hang.MOVING
+        for rank, of in sample.ranks.items():
+            seen = self.facts.ranks.get(rank)
+            if seen is None or seen.host != host:
+                continue
+            if "cpu" in of:  # the first measurement has nothing to compare with
+                seen.sampled, seen.cpu = now, of["cpu"]
+            if moving or seen.cpu >= hang.IDLE:
+                seen.active = now
+        return records_of(sample, host, self._number)
+
+
+def running(facts: Facts, interval: float, now: float) -> list[hang.Rank]:
+    """Return the ranks that run, as the hang rule takes them.
+
+    Args:
+        facts: what is known.
+        interval: seconds between two measurements.
+        now: epoch seconds.
+    """
+    oldest = now - 3 * interval - 5
+    return [
+        hang.Rank(rank, seen.host, seen.active, seen.sampled >= oldest)
+        for rank, seen in facts.ranks.items()
+        if seen.runs
+    ]

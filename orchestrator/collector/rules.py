@@ -1,0 +1,80 @@
+"""Ask the rules from time to time, and tell once what they find."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.collector import hang
+from orchestrator.collector.intake import Facts, running
+from orchestrator.collector.straggler import Host, Stragglers, gpus_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.plan import MonitorPlan
+
+_AGAIN = 10.0  # seconds, at least, until a silence that lasts is told again
+
+
+class Rules:
+    """What has been found and told so far.
+
+    Args:
+        monitor: the job file's words.
+        interval: seconds between two measurements of a host.
+    """
+
+    def __init__(self, monitor: MonitorPlan, interval: float) -> None:
+        self._monitor, self._interval = monitor, interval
+        self._stragglers = Stragglers()
+        self._silent_told: float | None = None
+        self._next_hang = self._next_straggler = 0.0
+
+    def look(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
+        """Yield what has been found since the last call, as events.
+
+        Args:
+            facts: what is known.
+            now: epoch seconds.
+        """
+        if now >= self._next_hang:
+            self._next_hang = now + max(1.0, len(facts.ranks) / 2000)
+            yield from self._hangs(facts, now)
+        if now >= self._next_straggler:
+            self._next_straggler = now + self._interval
+            if facts.stepped:
+                yield from self._stragglers.look(_hosts(facts))
+
+    def _hangs(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
+        after = hang.patience(self._monitor.hang_after, facts.step_times, stepped=bool(facts.stepped))
+        if after is None:
+            return
+        found = hang.silence(running(facts, self._interval, now), facts.stepped, now, after)
+        if found is None:
+            if self._silent_told is not None:
+                self._silent_told = None
+                yield {"event": "hang_over"}
+        elif self._silent_told is None or now - self._silent_told >= max(_AGAIN, after):
+            self._silent_told = now
+            yield {
+                "event": "hang",
+                "ranks": list(found.silent),
+                "others": list(found.others),
+                "since": round(found.since, 3),
+                "silent": round(now - found.since, 1),
+            }
+
+
+def _hosts(facts: Facts) -> dict[str, Host]:
+    """Return the last measurements of every host, as the straggler rule takes them."""
+    hosts: dict[str, Host] = {}
+    cpus: dict[str, list[float]] = {}
+    for seen in facts.ranks.values():
+        if seen.runs and seen.sampled:
+            cpus.setdefault(seen.host, []).append(seen.cpu)
+    for name, sample in facts.samples.items():
+        clock, held = gpus_of(sample.gpus)
+        waits = not sample.gpus and name in cpus
+        hosts[name] = Host(clock, held, None, median(cpus[name]) if waits else None)
+    return hosts

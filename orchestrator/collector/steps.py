@@ -1,0 +1,180 @@
+"""Lines that tell of steps, as records of the rank that wrote them.
+
+Not every line becomes a record. Of up to EAGER ranks, and of the lowest rank that tells of steps, all
+lines do, but no more than _MOST of a chunk (64 KiB, or half a second): evenly spread ones. Of the other
+ranks one line is read every `ranks / _A_SECOND` seconds each, so that the records of 8,000 ranks that all
+print every step do not fill a disk. What is left out is still in the logs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.collector.parse import Told, has_needle, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EAGER = 8  # ranks
+_A_SECOND = 50  # records of all the other ranks together
+_MOST = 100
+_BAR_PAUSE = 1.0  # seconds between two records of a bar that has no figures behind it
+_ENDS = re.compile(rb"[\r\n]+")
+
+
+@dataclass(slots=True)
+class Teller:
+    """What a rank has told so far.
+
+    Attributes:
+        step: the last step it told; -1 before the first.
+        step_time: the last time of a step it told, seconds.
+        bar: where its progress bar of steps stands; None before it is known to be one.
+        total: where that bar ends.
+        seen: the last bar, whatever it counts: how far, where it ends, seconds each.
+        barred: when a bar alone became a record, epoch seconds.
+        due: when a line of it is read again, epoch seconds.
+    """
+
+    step: int = -1
+    step_time: float | None = None
+    total: int | None = None
+    seen: tuple[int, int, float | None] | None = None
+    barred: float = 0.0
+    due: float = 0.0
+
+    def take(self, told: Told, now: float) -> tuple[int, dict[str, float]] | None:
+        """Return step and values as a record has them; None when they make none.
+
+        A bar counts something unknown until a loss has come with it or behind it: it may be one over files.
+
+        Args:
+            told: what a line told.
+            now: when, epoch seconds.
+        """
+        values = dict(told.values)
+        if told.total is not None:
+            return self._bar(told.step or 0, told.total, values, now)
+        step = told.step
+        if step is None:
+            step = self._bars_step(values)
+        if step is None or step < 0:
+            return None
+        self.step = step
+        self.step_time = values.get("step_time", self.step_time)
+        return step, values
+
+    def _bars_step(self, values: dict[str, float]) -> int | None:
+        """Return the step of a line without one: where the bar stands, or the last one told."""
+        if self.seen is None:
+            return self.step
+        if "loss" in values:
+            self.total = self.seen[1]
+        if self.seen[1] != self.total:
+            return self.step
+        if "loss" in values and self.seen[2] is not None:
+            values.setdefault("step_time", self.seen[2])
+        return max(self.seen[0], self.step)
+
+    def _bar(
+        self, step: int, total: int, values: dict[str, float], now: float
+    ) -> tuple[int, dict[str, float]] | None:
+        has_loss = "loss" in values
+        if has_loss:
+            self.total = total
+        if total == self.total or self.total is None:
+            self.seen = step, total, values.get("step_time")
+        if total != self.total or step <= self.step or (not has_loss and now - self.barred < _BAR_PAUSE):
+            return None
+        self.step, self.barred = step, now
+        self.step_time = values.get("step_time", self.step_time)
+        return step, values
+
+
+@dataclass(slots=True)
+class Line:
+    """A line that may tell of a step, and where it ends in its chunk."""
+
+    text: bytes
+    end: int
+
+
+def candidates(data: bytes) -> list[Line]:
+    """Return the lines of a chunk that have a needle; none when the chunk has none."""
+    if not has_needle(data):
+        return []
+    found, start = [], 0
+    for match in _ENDS.finditer(data):
+        text = data[start : match.start()]
+        if has_needle(text):
+            found.append(Line(text, match.end()))
+        start = match.end()
+    if start < len(data) and has_needle(data[start:]):
+        found.append(Line(data[start:], len(data)))
+    return found
+
+
+def spread(lines: list[Line], most: int) -> list[Line]:
+    """Return at most `most` of the lines, evenly spread, the last one among them."""
+    every = -(-len(lines) // most)
+    return lines[::-1][::every][::-1] if every > 1 else lines
+
+
+@dataclass
+class Tellers:
+    """All ranks that tell of steps.
+
+    Args:
+        ranks: how many ranks the run has.
+    """
+
+    ranks: int
+    known: dict[int, Teller] = field(default_factory=dict)
+    lowest: int | None = None
+
+    def wanted(self, rank: int, data: bytes, now: float) -> list[tuple[Told, int]]:
+        """Return what lines of a chunk tell, each with the offset of its end in the chunk.
+
+        Args:
+            rank: who wrote it.
+            data: whole lines.
+            now: epoch seconds.
+        """
+        teller = self.known.get(rank)
+        eager = self.ranks <= EAGER or self.lowest is None or rank <= self.lowest
+        if not eager and teller is not None and now < teller.due:
+            return []
+        lines = spread(candidates(data), _MOST) if eager else candidates(data)[-4:]
+        found = [(told, line.end) for line in lines if (told := parse(line.text)) is not None]
+        if found and not eager:
+            found = found[-1:]
+            self._teller(rank).due = now + self.ranks / _A_SECOND
+        return found
+
+    def _teller(self, rank: int) -> Teller:
+        return self.known.setdefault(rank, Teller())
+
+    def records(
+        self, rank: int, found: Iterable[tuple[Told, float]], base: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Return records of what a rank's lines tell.
+
+        Args:
+            rank: who wrote them.
+            found: what each tells, and when (epoch seconds of the supervisor's clock).
+            base: what all its records have in common.
+        """
+        teller, records = self._teller(rank), []
+        for told, when in found:
+            taken = teller.take(told, when)
+            if taken is None:
+                continue
+            step, values = taken
+            records.append(
+                {"time": round(when, 3), **base, "kind": "step", "rank": rank, "step": step, **values}
+            )
+            if self.lowest is None or rank < self.lowest:
+                self.lowest = rank
+        return records

@@ -1,0 +1,92 @@
+"""The logs of one attempt while they grow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.monitor.logs.merge import merged
+from orchestrator.monitor.logs.select import clock_offsets
+from orchestrator.monitor.logs.source import Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from orchestrator.monitor.logs.search import Search
+    from orchestrator.monitor.logs.select import Selection
+    from orchestrator.monitor.logs.source import Source
+    from orchestrator.rundir import AttemptDir
+
+_BAR_SECONDS = 1.0  # a progress bar is shown no more often
+_CLOCK_SECONDS = 5.0  # between looks at what is known of the hosts' clocks
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Return the sizes of a folder's files by name; nothing where there is no such folder."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries}
+    return {}
+
+
+class Growing:
+    """Gives what comes to the logs of an attempt.
+
+    Args:
+        attempt: whose logs.
+        sources: of all logs that it can have and that are wanted.
+    """
+
+    def __init__(self, attempt: AttemptDir, sources: Sequence[Source]) -> None:
+        self.attempt = attempt
+        self._sources = sources
+        self._sizes = {source.stream.place: source.reader.offset for source in sources}
+        self._bars: dict[int, float] = {}  # when a log's progress bar was last shown
+        self._moved: dict[int, Source] = {}  # logs with a bar that may have to be shown
+        self._clocks_read = 0.0
+
+    def pieces(self, search: Search, selection: Selection, *, last: bool) -> Iterator[Piece]:
+        """Yield what has come since the last call: by time, as far as hosts have told it already.
+
+        Args:
+            search: what is wanted.
+            selection: its times.
+            last: also lines without an end.
+        """
+        self._read_clocks()
+        sizes = sizes_in(self.attempt.logs)
+        grown = [source for source in self._sources if self._has_news(source, sizes, last=last)]
+        yield from merged(grown, search, selection, last=last, now=time.time())
+
+    def bars(self, now: float) -> Iterator[Piece]:
+        """Yield the states of progress bars that have moved, each log's once a second at most."""
+        for place, source in list(self._moved.items()):
+            if now - self._bars.get(place, 0.0) < _BAR_SECONDS:
+                continue
+            del self._moved[place]
+            _, *states = source.reader.unfinished().split(b"\r")
+            shown = [state for state in states if state.strip()]
+            if shown:
+                self._bars[place] = now
+                yield Piece(now, place, now, source.stream, shown[-1])
+
+    def _has_news(self, source: Source, sizes: dict[str, int], *, last: bool) -> bool:
+        place = source.stream.place
+        size = sizes.get(source.stream.path.name, 0)
+        if size < source.reader.offset:
+            source.reader.begin_again()
+        grown = size != self._sizes[place]
+        self._sizes[place] = size
+        if grown:
+            self._moved[place] = source
+        return grown or (last and size > source.reader.offset)
+
+    def _read_clocks(self) -> None:
+        if time.monotonic() - self._clocks_read < _CLOCK_SECONDS:
+            return
+        self._clocks_read = time.monotonic()
+        offsets = clock_offsets(self.attempt)
+        for source in self._sources:
+            source.clock = offsets.get(source.stream.host, 0.0)

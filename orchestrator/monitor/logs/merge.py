@@ -1,0 +1,147 @@
+"""Many logs as one, by time; where each begins to be of interest is found without reading what is before."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.monitor.logs.index import BackwardIndex, first_line_since, last_time, size_before
+from orchestrator.monitor.logs.reader import blocks_backwards, file_size, last_line_end
+from orchestrator.monitor.logs.source import Piece, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from orchestrator.monitor.logs.search import Search
+    from orchestrator.monitor.logs.select import Selection, Stream
+
+_MEMORY = 1 << 26  # bytes for blocks of all logs together
+_LARGEST, _SMALLEST = 1 << 18, 1 << 12
+
+
+def sources_of(streams: Sequence[Stream]) -> list[Source]:
+    """Return readers of some logs that together hold no more than some 100 MB."""
+    chunk = min(_LARGEST, max(_SMALLEST, _MEMORY // max(1, len(streams))))
+    return [Source(stream, chunk) for stream in streams]
+
+
+def merged(
+    sources: Iterable[Source],
+    search: Search,
+    selection: Selection,
+    *,
+    last: bool,
+    now: float | None = None,
+) -> Iterator[Piece]:
+    """Yield what has been written to some logs, by time; see Source.pieces for the arguments."""
+    pieces = (_bounded(source.pieces(search, last=last, now=now), selection) for source in sources)
+    return heapq.merge(*pieces)
+
+
+def _bounded(pieces: Iterator[Piece], selection: Selection) -> Iterator[Piece]:
+    for piece in pieces:
+        if selection.until is not None and piece.order > selection.until:
+            return
+        if selection.since is None or piece.time is None or piece.time >= selection.since:
+            yield piece
+
+
+def begin(sources: Sequence[Source], search: Search, selection: Selection, *, whole: bool) -> None:
+    """Let every source begin at the first line that is wanted of it.
+
+    Args:
+        sources: with nothing read yet.
+        search: what is wanted.
+        selection: its `since` and `tail` are looked at here. Of a log whose host has told no times, the last
+            `tail` lines are wanted, whatever other logs hold.
+        whole: lines without an end are not counted: they are shown when they have one.
+    """
+    if selection.since is not None:
+        _begin_since(sources, selection.since)
+    if selection.tail is not None:
+        timed = [source for source in sources if file_size(source.stream.index)]
+        others = [[source] for source in sources if not file_size(source.stream.index)]
+        for group in (timed, *others):
+            _begin_with_last(group, search, selection, whole=whole)
+
+
+def _begin_since(sources: Sequence[Source], since: float) -> None:
+    known: dict[Path, tuple[float | None, int]] = {}  # a list's last time, and where in it `since` is
+    for source in sources:
+        stream = source.stream
+        moment = since + source.clock
+        if stream.index not in known:
+            known[stream.index] = last_time(stream.index), first_line_since(stream.index, moment)
+        told, line = known[stream.index]
+        source.index.start_at(line)
+        size = size_before(stream.index, stream.name, line)
+        if (told is None or told < moment) and _written(stream.path) < since:
+            size = file_size(stream.path)  # nothing tells the times of its end, but all of it is older
+        source.reader.offset = _line_at(stream.path, size)
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _line_at(path: Path, offset: int) -> int:
+    """Return the beginning of the line of which a log's byte at `offset` is part."""
+    for start, block in blocks_backwards(path, offset, _SMALLEST):
+        return start + block.rfind(b"\n") + 1
+    return 0
+
+
+class _Found(NamedTuple):
+    """A line, met from the end on, and where in the list of times to go on from it."""
+
+    order: float
+    place: int
+    start: int
+    list_at: int
+    source: Source
+
+
+def _begin_with_last(sources: Sequence[Source], search: Search, selection: Selection, *, whole: bool) -> None:
+    lines = []
+    for source in sources:
+        path, earliest = source.stream.path, source.reader.offset
+        end = last_line_end(path) if whole else file_size(path)
+        source.reader.offset = max(earliest, end)
+        lines.append(_backwards(source, range(earliest, end), search, selection))
+    merged_lines = heapq.merge(*lines, key=_by_time, reverse=True)
+    for found in itertools.islice(merged_lines, selection.tail):
+        found.source.reader.offset = found.start
+        found.source.index.start_at(found.list_at)
+
+
+def _by_time(found: _Found) -> tuple[float, int]:
+    return found.order, found.place
+
+
+def _backwards(source: Source, span: range, search: Search, selection: Selection) -> Iterator[_Found]:
+    """Yield the lines that are wanted of a log, the last first."""
+    stream = source.stream
+    index = BackwardIndex(stream.index, stream.name)
+    order, untimed = math.inf, source.untimed_order()
+    for start, end in _lines_backwards(stream.path, span, search):
+        told = index.at(end)
+        order = min(order, untimed if told is None else told - source.clock)
+        if selection.since is not None and told is not None and order < selection.since:
+            return
+        if selection.until is None or order <= selection.until:
+            yield _Found(order, stream.place, start, index.offset, source)
+
+
+def _lines_backwards(path: Path, span: range, search: Search) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of the lines that are wanted in a part of a file, the last first."""
+    for offset, block in blocks_backwards(path, span.stop, _SMALLEST):
+        for start, end in reversed(list(search.lines(block))):
+            if offset + start < span.start:
+                return
+            yield offset + start, offset + end

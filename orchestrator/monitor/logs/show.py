@@ -1,0 +1,175 @@
+"""Print pieces of logs: lines with their origin, folded or not, JSON, or the bytes themselves."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time as clock
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from orchestrator.monitor.logs.fold import Folded, Folder, Line
+
+if TYPE_CHECKING:
+    from orchestrator.monitor.logs.select import Stream
+    from orchestrator.monitor.logs.source import Piece
+    from orchestrator.monitor.logs.text import Texts
+
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
+_WINDOW = 2.0  # seconds of the run's time in which lines are folded
+_LIVE_WINDOW = 0.3  # seconds for which a line waits for others while the run is followed
+_UNKNOWN = "-".ljust(23)  # as wide as a time
+
+
+@dataclass(frozen=True)
+class View:
+    """How lines are shown.
+
+    Attributes:
+        fold: one line for what several ranks say alike.
+        raw: one log's own bytes.
+        as_json: an object a line.
+        times: each line begins with its time.
+        colour: hosts have colours, and lines keep theirs.
+        bars: every state of a progress bar.
+    """
+
+    fold: bool = False
+    raw: bool = False
+    as_json: bool = False
+    times: bool = False
+    colour: bool = False
+    bars: bool = False
+
+
+class Printer(Protocol):
+    """Prints pieces in the order in which it is given them."""
+
+    def show(self, piece: Piece) -> None:
+        """Print a piece, now or with what comes after it."""
+
+    def flush(self, now: float | None = None) -> None:
+        """Print what is held and empty buffers.
+
+        Args:
+            now: epoch seconds; what was given just before may be held on. None: hold nothing.
+        """
+
+
+def printer(view: View, texts: Texts, *, live: bool) -> Printer:
+    """Return the printer for a view.
+
+    Args:
+        view: how lines are shown.
+        texts: which of them, as texts.
+        live: pieces are given as they are written.
+    """
+    if view.raw:
+        return _Raw()
+    if view.as_json:
+        return _Json(texts)
+    return _FoldedLines(view, texts, live=live) if view.fold else _Lines(view, texts)
+
+
+class _Raw:
+    def show(self, piece: Piece) -> None:
+        sys.stdout.buffer.write(piece.data)
+
+    def flush(self, now: float | None = None) -> None:
+        del now
+        sys.stdout.buffer.flush()
+
+
+class _Json:
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+
+    def show(self, piece: Piece) -> None:
+        stream = piece.stream
+        told = {
+            "time": None if piece.time is None else round(piece.time, 3),
+            "attempt": stream.attempt,
+            "host": stream.host,
+            "rank": stream.rank,
+            "stream": stream.kind,
+        }
+        lines = (
+            json.dumps({**told, "text": text}, ensure_ascii=False) for text in self._texts.each(piece.data)
+        )
+        _write("".join(f"{line}\n" for line in lines))
+
+    def flush(self, now: float | None = None) -> None:
+        del now
+        sys.stdout.flush()
+
+
+class _Lines:
+    def __init__(self, view: View, texts: Texts) -> None:
+        self._view = view
+        self._texts = texts
+        self._prefixes: dict[int, str] = {}
+
+    def show(self, piece: Piece) -> None:
+        head = self._head(piece.stream)
+        if self._view.times:
+            head = f"{shown_time(piece.time)} {head}"
+        _write("".join(f"{head} {text}\n" for text in self._texts.each(piece.data)))
+
+    def flush(self, now: float | None = None) -> None:
+        del now
+        sys.stdout.flush()
+
+    def _head(self, stream: Stream) -> str:
+        if stream.place not in self._prefixes:
+            self._prefixes[stream.place] = coloured_prefix(stream) if self._view.colour else stream.prefix
+        return self._prefixes[stream.place]
+
+
+class _FoldedLines:
+    def __init__(self, view: View, texts: Texts, *, live: bool) -> None:
+        self._view = view
+        self._texts = texts
+        self._live = live
+        self._folder = Folder(_LIVE_WINDOW if live else _WINDOW)
+
+    def show(self, piece: Piece) -> None:
+        order = clock.time() if self._live else piece.order
+        for text in self._texts.each(piece.data):
+            for folded in self._folder.add(Line(order, piece.time, piece.stream, text)):
+                self._print(folded)
+
+    def flush(self, now: float | None = None) -> None:
+        for folded in self._folder.until(float("inf") if now is None else now - _LIVE_WINDOW):
+            self._print(folded)
+        sys.stdout.flush()
+
+    def _print(self, folded: Folded) -> None:
+        prefix = folded.prefix
+        if self._view.colour:
+            bold = click.style(prefix, bold=True)
+            prefix = bold if folded.others else coloured_prefix(folded.line.stream)
+        time = f"{shown_time(folded.line.time)} " if self._view.times else ""
+        _write(f"{time}{prefix} {folded.text}\n")
+
+
+def coloured_prefix(stream: Stream) -> str:
+    """Return a stream's prefix in its host's colour; neighbours have different ones."""
+    return click.style(stream.prefix, fg=_COLOURS[stream.host_index % len(_COLOURS)])
+
+
+def shown_time(time: float | None) -> str:
+    """Return a time (epoch seconds) as this machine's date, time and milliseconds; a dash where unknown."""
+    if time is None:
+        return _UNKNOWN
+    milliseconds = round(time * 1000)
+    local = clock.strftime("%Y-%m-%d %H:%M:%S", clock.localtime(milliseconds // 1000))
+    return f"{local}.{milliseconds % 1000:03d}"
+
+
+def _write(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    if encoding.lower().replace("-", "") != "utf8":  # a terminal that knows fewer letters shows others as ?
+        text = text.encode(encoding, "replace").decode(encoding)
+    sys.stdout.write(text)

@@ -1,0 +1,93 @@
+"""Screens above the screen: a text to read, and a question."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Static
+
+from orchestrator.monitor.top.snapshot import Mark
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+HELP = """\
+arrows        another host; Home, End, Page up, Page down
+Enter         the log of the selected host
+n             the next host with a problem
+/             show only hosts: parts of names, states (slow, failed, hanging, problem), rank:13; Esc ends it
+e s l         events, slowest ranks, log, where they share a place
+[ ]           log of one rank of the host, or of all
+m  z          the next curve; only the last steps of it
+Tab           the next part of the screen, to scroll in it
+d             what failed first, why, and what to try
+c             end the run (asks first)
+q             leave; the run goes on
+"""
+
+
+class Reading(ModalScreen[None]):
+    """A text to scroll through.
+
+    Args:
+        title: above it.
+        text: shown as it is; `show` replaces it.
+    """
+
+    BINDINGS: ClassVar = [Binding("escape,q,enter,d,question_mark", "dismiss", "close")]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """Make the parts."""
+        with Vertical(classes="dialog") as box:
+            box.border_title = self._title
+            with VerticalScroll():
+                yield Static(Text(self._text), id="text")
+        yield Footer()
+
+    def show(self, text: str) -> None:
+        """Show another text."""
+        self._text = text
+        if self.is_mounted:
+            self.query_one("#text", Static).update(Text(text))
+
+
+class Question(ModalScreen[bool]):
+    """A question that only `y` says yes to.
+
+    Args:
+        text: what is asked, and what follows.
+    """
+
+    BINDINGS: ClassVar = [
+        Binding("y", "answer(True)", "yes, end it"),
+        Binding("n,escape,q", "answer(False)", "no"),
+    ]
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """Make the parts."""
+        with Vertical(classes="dialog question"):
+            yield Static(Text(f"{self._text}\n\ny  yes, end it      n  no, leave it alone"))
+        yield Footer()
+
+    def action_answer(self, said: bool) -> None:
+        """Close with the answer."""
+        self.dismiss(said)
+
+
+def help_text() -> str:
+    """Return all keys and what the signs of the grid mean."""
+    signs = "\n".join(f"{mark.sign}             {mark.word}" for mark in Mark)
+    return f"{HELP}\nhosts, by their sign\n{signs}"

@@ -1,0 +1,20 @@
+"""Have `diagnosis.json` written once the verdict stands; whatever comes of it, the run has ended already."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.rundir import RunDir
+
+_SECONDS = 2.0  # a reader that finds no diagnosis makes its own
+
+
+def write_diagnosis(run_dir: RunDir) -> None:
+    """Diagnose a run in a process that may take two seconds: a user's regular expression may take for ever."""
+    argv = [sys.executable, "-m", "orchestrator.diagnose", str(run_dir.path)]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, timeout=_SECONDS)

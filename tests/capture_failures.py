@@ -1,0 +1,257 @@
+"""Make the corpus of captured failures anew: `python -m tests.capture_failures [--slurm|--ssh] [NAME…]`.
+
+Each is a real run on this machine, with what its directory holds cut down to what a diagnosis reads, and paths
+made those of nobody. What was expected is written beside it by hand here, not by what the program said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from tests.contract.product import Run, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCRIPT = Path(__file__).with_name("failing_script.py")
+CORPUS = Path(__file__).parent / "data/failures"
+_TAIL = 5000  # bytes of a log
+_OF_RANKS = re.compile(r"\.rank(\d+)\.(out|err)$")
+
+
+class Way(NamedTuple):
+    """One failure: what is expected of it, and how the job differs.
+
+    Attributes:
+        rank: who fails first; None for a host; -1 for whoever wrote its time first.
+        act: done to the run once its ranks print.
+    """
+
+    category: str
+    rank: int | None = 2
+    way: str = ""
+    job: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    act: Callable[[Run], None] | None = None
+    host: str | None = None
+    state: str = "FAILED"
+
+
+def cancelled(run: Run) -> None:
+    run.site.orchestrate("cancel", run.run_id, "--run-root", str(run.path.parent))
+
+
+def kill(what: str) -> Callable[[Run], None]:
+    def act(run: Run) -> None:
+        (ready,) = [event for event in run.events("host_ready") if event["host"] == run.site.hosts[1]]
+        os.kill(ready[what], signal.SIGKILL)
+
+    return act
+
+
+def kill_launcher(run: Run) -> None:
+    from tests.testbed import processes
+
+    (start,) = [event for event in run.events("rank_start") if event["rank"] == 3]
+    shim = processes.read(processes.read(start["pid"]).parent)
+    os.kill(shim.parent, signal.SIGKILL)
+
+
+def _script(name: str, **more: Any) -> dict[str, Any]:
+    return {"train": {"script": None, "module": name, **more}}
+
+
+DS, ACC = {"train": {"launcher": "deepspeed"}}, {"train": {"launcher": "accelerate"}}
+WAYS = {
+    "import": Way("import_error"),
+    "import-name": Way("import_error", way="import_name"),
+    "module": Way("import_error", -1, "value", _script("no_such_package.train")),
+    "arguments": Way("bad_arguments", -1),
+    "arguments-deepspeed": Way("bad_arguments", -1, "arguments", DS),
+    "assertion": Way("assertion"),
+    "assertion-accelerate": Way("assertion", way="assertion", job=ACC),
+    "value": Way("script_error"),
+    "value-deepspeed": Way("script_error", way="value", job=DS),
+    "key": Way("script_error"),
+    "nan": Way("nan_loss"),
+    "silent": Way("exit_code"),
+    "disk": Way("disk_full"),
+    "file-size": Way("disk_full", way="file_size"),
+    "permission": Way("permission"),
+    "read-only": Way("permission", way="read_only"),
+    "missing": Way("missing_file"),
+    "port": Way("port_in_use"),
+    "refused": Way("connection_refused"),
+    "files": Way("script_error"),
+    "memory": Way("host_oom"),
+    "kill": Way("killed"),
+    "kill-deepspeed": Way("killed", way="kill", job=DS),
+    "term": Way("killed"),
+    "segv": Way("killed"),
+    "segv-silent": Way("killed", way="segv_silent"),
+    "abort": Way("killed"),
+    "thread": Way("script_error"),
+    "chain": Way("missing_file"),
+    "caught": Way("script_error"),
+    "symbol": Way("version_mismatch"),
+    "exception-at-exit": Way("script_error", way="exception_at_exit"),
+    "bar": Way("script_error"),
+    "setup": Way("host_failed", None, "value", {"train": {"setup": ["true", "ls /gone"]}}, host="host-0"),
+    "no-python": Way("host_failed", None, "value", {"train": {"python": "python9"}}, host="host-0"),
+    "no-torch": Way("import_error", None, "value", {"train": {"python": "/usr/bin/python3"}}, host="host-0"),
+    "cancelled": Way("cancelled", None, "sleeps", act=cancelled, state="CANCELLED"),
+    "time-limit": Way("time_limit", None, "kill_late", {"time_limit": 6}, state="TIMEOUT"),
+    "agent-killed": Way("host_lost", None, "peer_wait", act=kill("pid"), host="host-1"),
+    "keeper-killed": Way("host_lost", None, "peer_wait", act=kill("keeper"), host="host-1"),
+    "launcher-killed": Way("launcher", None, "peer_wait", act=kill_launcher, host="host-1"),
+    "torch-memory": Way("host_oom", way="torch_memory"),
+    "torch-save": Way("disk_full", way="torch_save"),
+    "shape": Way("script_error"),
+    "index": Way("script_error"),
+    "state-dict": Way("checkpoint", way="state_dict"),
+    "corrupt": Way("checkpoint"),
+    "worker": Way("host_oom"),
+    "no-cuda": Way("cuda_error", way="no_cuda"),
+    "hub": Way("model_hub"),
+    "hf-arguments": Way("bad_arguments", way="hf_arguments"),
+    "peer-exit": Way("exit_code", way="peer_exit"),
+    "peer-exit-deepspeed": Way("exit_code", way="peer_exit", job=DS),
+    "peer-error": Way("script_error", way="peer_error"),
+    "leaves": Way("exit_code"),
+    "sleeps": Way("collective_timeout"),
+    "barrier": Way("collective_timeout"),
+    "store": Way("connection_refused", -1),
+    "batch": Way("deepspeed_config", -1),
+    "offload": Way("deepspeed_config", -1),
+    "optimizer": Way("deepspeed_config", -1),
+    "typo": Way("deepspeed_config", -1),
+    "ds-checkpoint": Way("checkpoint", -1, "ds_checkpoint"),
+    "cpu-adam": Way("build_failed", -1, "cpu_adam"),
+    "loss-scale": Way("nan_loss", -1, "loss_scale"),
+    "hang": Way("hang", way="sleeps_long", job={"monitor": {"hang": {"after": 5, "stop_after": 3}}}),
+}
+
+
+def main(names: list[str]) -> None:
+    """Capture the named failures, or all."""
+    with tempfile.TemporaryDirectory(prefix="orchestrate-failures-") as made:
+        for name in names or WAYS:
+            folder = Path(made) / name
+            folder.mkdir()
+            began = time.monotonic()
+            try:
+                capture(name, WAYS[name], folder)
+            except (AssertionError, subprocess.SubprocessError, OSError) as error:
+                print(f"{name}: not captured: {error}"[:400], flush=True)
+            print(f"{name}  {time.monotonic() - began:.1f} s", flush=True)
+
+
+def capture(name: str, way: Way, folder: Path) -> None:
+    """Run a job that fails so, and keep what it left."""
+    small, fixed = folder / "small", folder / "readonly"
+    for place, options in ((small, "size=1m"), (fixed, "ro")):
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
+    site = Site("local", folder)
+    try:
+        run = submit(site, name, way, folder)
+        if way.act is not None:
+            printed(run)
+            way.act(run)
+        run.wait(120)
+        keep(name, way, run, folder)
+    finally:
+        site.clear()
+        for place in (small, fixed):
+            subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def submit(site: Site, name: str, way: Way, folder: Path) -> Run:
+    word = way.way or name.replace("-", "_")
+    args = [word, "--folder", str(folder)]
+    base: dict[str, Any] = {"script": str(SCRIPT), "args": args, "python": sys.executable}
+    base["env"] = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    document: dict[str, Any] = {"name": "job", "cluster": site.cluster(), "train": base | way.job.get("train", {})}
+    document |= {key: value for key, value in way.job.items() if key != "train"}
+    document["train"] = {key: value for key, value in document["train"].items() if value is not None}
+    document |= {"run_root": str(folder / "runs"), "grace": 2, "lease": 20}
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(document))
+    done = site.orchestrate("submit", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    return site.run_of(json.loads(done.stdout))
+
+
+def printed(run: Run) -> None:
+    """Wait until every rank has printed."""
+    for _ in range(300):
+        if len([p for p in run.path.glob("attempt-1/logs/*.out") if p.stat().st_size]) == 4:
+            return
+        time.sleep(0.1)
+
+
+# -- keeping
+
+
+def keep(name: str, way: Way, run: Run, folder: Path) -> None:
+    """Write what the run left, cut down, and what is expected."""
+    target = CORPUS / name
+    shutil.rmtree(target, ignore_errors=True)
+    last = max(run.path.glob("attempt-*"), key=lambda path: int(path.name[8:]))
+    (target / "logs").mkdir(parents=True)
+    clean = cleaner(folder)
+    evidence = json.loads((last / "evidence.json").read_text())
+    first = way.rank
+    if first == -1:
+        times = {int(p.name[6:]): json.loads(p.read_text()) for p in folder.glob("order-*")}
+        first = min(times, key=times.__getitem__) if times else None
+    for path in sorted((last / "logs").iterdir()):
+        match = _OF_RANKS.search(path.name)
+        text = path.read_bytes()
+        speaks = match is None or int(match[1]) == first or match[2] == "err"
+        if text and speaks and path.suffix in {".log", ".out", ".err", ".times"} and path.suffix != ".times":
+            (target / "logs" / path.name).write_bytes(clean(text[-_TAIL:]))
+    if (last / "launcher.log").is_file() and (last / "launcher.log").stat().st_size:
+        (target / "launcher.log").write_bytes(clean((last / "launcher.log").read_bytes()[-_TAIL:]))
+    (target / "evidence.json").write_bytes(clean(json.dumps(evidence, indent=1).encode()) + b"\n")
+    wanted = ("hang", "gpu_fault", "oom_kill", "interruption", "versions_differ")
+    told = [event for kind in wanted for event in run.events(kind)]
+    if told:
+        (target / "events.jsonl").write_bytes(clean("".join(json.dumps(e) + "\n" for e in told).encode()))
+    verdict = run.verdict()
+    expected: dict[str, Any] = {"source": "captured", "category": way.category, "state": way.state}
+    expected |= {"first": {"rank": first} if first is not None else {"host": way.host}}
+    if verdict["state"] != "FAILED":
+        expected["told"] = verdict["summary"]
+        del expected["first"]
+    (target / "expected.yaml").write_text(yaml.safe_dump(expected, sort_keys=False))
+
+
+def cleaner(folder: Path) -> Callable[[bytes], bytes]:
+    """Return what makes paths of this machine those of nobody."""
+    root = str(Path(__file__).resolve().parents[1])
+    site = str(Path(subprocess.__file__).parent)
+    pairs = [(str(folder), "/scratch/run"), (root, "/home/user/project"), (sys.prefix, "/opt/venv")]
+    pairs += [(site, "/usr/lib/python3"), (os.uname().nodename, "submit-host")]
+
+    def clean(text: bytes) -> bytes:
+        for old, new in pairs:
+            text = text.replace(old.encode(), new.encode())
+        return text
+
+    return clean
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

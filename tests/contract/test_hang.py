@@ -1,0 +1,54 @@
+"""Ranks that hang are named, with the line they stand on; ranks at work are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.product import wait_until
+
+if TYPE_CHECKING:
+    from tests.contract.product import Site
+
+HANGING = Path(__file__).with_name("hanging_script.py")
+LINE = next(
+    number for number, line in enumerate(HANGING.read_text().splitlines(), 1) if "the test looks for" in line
+)
+MONITOR = {"sample_interval": 0.5, "hang": {"after": 3, "stop_after": 2}}
+
+pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
+
+
+def test_the_rank_that_hangs_is_named_with_its_line_and_ends_the_run(local: Site) -> None:
+    run = local.submit(
+        cluster={"slots": 1}, monitor=MONITOR, train={"script": str(HANGING), "args": ["--stuck", "1"]}
+    )
+    hang = wait_until(lambda: run.events("hang"), run.story)[0]
+    assert (hang["ranks"], hang["waiting"], hang["hosts"]) == ([1], [0], ["host-1"]), hang
+    assert hang["where"]["1"] == f"hanging_script.py:{LINE} next_batch"
+    assert hang["silent"] >= 3
+    verdict = run.wait()
+    assert verdict["state"] == "FAILED"
+    told = run.events("ending")[0]["reason"]
+    assert told.startswith(f"rank 1 on host-1 hangs at hanging_script.py:{LINE} next_batch")
+    stack = (run.path / "attempt-1/dumps/host-1.rank1.txt").read_text()
+    assert "next_batch" in stack
+    steps = [record["step"] for record in metrics(run.path) if record["kind"] == "step"]
+    assert steps == [1, 2, 3]
+    run.see_nothing_left()
+
+
+def test_a_rank_at_work_is_no_hang_however_long_the_others_wait(local: Site) -> None:
+    words = ["--busy", "0", "--busy-seconds", "12"]
+    run = local.submit(
+        cluster={"slots": 1}, monitor=MONITOR, train={"script": str(HANGING), "args": words}
+    )
+    run.succeed()
+    assert run.events("hang") == []
+
+
+def metrics(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]

@@ -1,0 +1,126 @@
+"""Real servers that take notifications: one of the web, one of mail; each keeps what it was sent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Web(ThreadingHTTPServer):
+    """Takes POSTs of JSON.
+
+    Attributes:
+        got: path and body of each, in order.
+        answers: codes for the next ones; 200 when they have run out. 302 leads to /elsewhere, 0 hangs until
+            the server ends.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _WebHandler)
+        self.got: list[tuple[str, Any]] = []
+        self.answers: list[int] = []
+        self.over = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _WebHandler(BaseHTTPRequestHandler):
+    server: Web
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.got.append((self.path, body))
+        code = self.server.answers.pop(0) if self.server.answers else 200
+        if code == 0:
+            self.server.over.wait()
+            return
+        self.send_response(code)
+        if code == 302:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+        self.wfile.write(b"ok" if code == 200 else f"no such hook: {self.path}".encode())
+
+    def do_GET(self) -> None:  # what a redirect of a POST would become
+        self.server.got.append((self.path, None))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class Mail(socketserver.ThreadingTCPServer):
+    """Takes mail (RFC 5321, as much of it as smtplib speaks).
+
+    Attributes:
+        got: (sender, recipients, text) of each.
+        refuse: the answer to RCPT; "" takes everybody.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _MailHandler)
+        self.got: list[tuple[str, list[str], str]] = []
+        self.refuse = ""
+
+    @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class _MailHandler(socketserver.StreamRequestHandler):
+    server: Mail
+
+    def handle(self) -> None:
+        sender, to = "", []
+        self._say("220 test")
+        while line := self.rfile.readline().decode().strip():
+            verb = line.upper()
+            if verb.startswith("MAIL"):
+                sender = line.partition(":")[2].split()[0]
+            elif verb.startswith("RCPT"):
+                to.append(line.partition(":")[2])
+                if self.server.refuse:
+                    self._say(self.server.refuse)
+                    continue
+            elif verb == "DATA":
+                self._say("354 go on")
+                self.server.got.append((sender, to, self._text()))
+            self._say("221 bye" if verb == "QUIT" else "250 ok")
+
+    def _text(self) -> str:
+        lines = []
+        while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
+            lines.append(line)
+        return "\n".join(lines)
+
+    def _say(self, words: str) -> None:
+        self.wfile.write(f"{words}\r\n".encode())
+
+
+@contextlib.contextmanager
+def served(server: Any) -> Iterator[Any]:
+    """Serve until the end of the block."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        if isinstance(server, Web):
+            server.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

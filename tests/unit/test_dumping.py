@@ -1,0 +1,89 @@
+"""Stacks of real processes, by the real py-spy and by faulthandler."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+
+import pytest
+
+from orchestrator.agent import dumping
+from orchestrator.monitor.stacks import where
+
+STUCK = """
+import time
+def read_batch():
+    print("there", flush=True)
+    time.sleep(600)
+read_batch()
+"""
+TOOL = dumping.find_tool(sys.executable, "")
+needs_py_spy = pytest.mark.skipif(TOOL is None, reason="py-spy is not installed")
+
+
+def answers(dumper: dumping.Dumper, count: int) -> list[tuple[dict, bytes]]:
+    found: list[tuple[dict, bytes]] = []
+    deadline = time.monotonic() + 40
+    while len(found) < count:
+        assert time.monotonic() < deadline
+        found += dumper.answers()
+        time.sleep(0.02)
+    return found
+
+
+@needs_py_spy
+def test_a_rank_is_dumped_below_the_shell_that_started_it(spawn, tmp_path):
+    (tmp_path / "script.py").write_text(STUCK)
+    shell = spawn("sh", "-c", f"{sys.executable} {tmp_path}/script.py; true")
+    assert shell.stdout.readline() == "there\n"
+    dumper = dumping.Dumper(sys.executable, str(tmp_path / "given"))
+    for _ in range(2):  # an order that comes again is done once
+        dumper.order({"id": 1, "ranks": [3, 4]}, {3: shell.pid, 9: 1})
+    ((message, payload),) = answers(dumper, 1)
+    assert message == {
+        "t": "dumped", "id": 1, "rank": 3, "how": "py-spy", "why": "", "lacks": False,
+    }  # fmt: skip
+    place = where(payload.decode())
+    assert (str(place), place.waiting) == ("script.py:5 read_batch", False)
+    assert payload.startswith(f"# pid {shell.pid}, state S".encode())
+
+
+def test_what_runs_no_python_says_so(spawn, tmp_path):
+    sleeper = spawn("sleep", "600")
+    text, why = dumping.dump(shutil.which("false"), sleeper.pid)
+    assert (text, why) == ("", "it runs no Python")
+
+
+def test_a_tool_that_fails_is_quoted(python, tmp_path):
+    stuck = python(STUCK)
+    stuck.stdout.readline()
+    refusing = tmp_path / "py-spy"
+    refusing.write_text("#!/bin/sh\necho 'Error: Permission Denied: Try running again' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    assert dumping.dump(str(refusing), stuck.pid) == ("", "py-spy: Error: Permission Denied: Try running again")
+
+
+def test_a_host_without_the_tool_says_so_and_takes_the_supervisors(python, tmp_path, monkeypatch):
+    stuck = python(STUCK)
+    stuck.stdout.readline()
+    bare = tmp_path / "bin/python"
+    bare.parent.mkdir()
+    bare.symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(bare.parent))
+    dumper = dumping.Dumper(str(bare), str(tmp_path / "given"))
+    dumper.order({"id": 1, "ranks": [0]}, {0: stuck.pid})
+    ((message, payload),) = answers(dumper, 1)
+    assert (message["how"], message["lacks"]) == ("", True)
+    assert "pip install py-spy" in message["why"]
+    assert payload.startswith(b"# pid ")
+    script = b"#!/bin/sh\n/bin/echo Thread 1\n"
+    import os
+    import zlib
+
+    dumper.take_tool({"machine": "another", "payload": zlib.compress(b"no")})
+    assert not (tmp_path / "given").exists()
+    dumper.take_tool({"machine": os.uname().machine, "payload": zlib.compress(script)})
+    dumper.order({"id": 2, "ranks": [0]}, {0: stuck.pid})
+    ((message, payload),) = answers(dumper, 1)
+    assert (message["how"], payload.endswith(b"Thread 1\n")) == ("py-spy", True)

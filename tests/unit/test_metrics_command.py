@@ -1,0 +1,303 @@
+"""`orchestrate metrics`: what is selected, how it is shown, and that other programs read it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+
+import pandas as pd
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from orchestrator.monitor.metrics.columns import shown
+from orchestrator.monitor.metrics.prometheus import Latest
+from orchestrator.monitor.metrics.select import KINDS, Selected, Selection
+from orchestrator.monitor.metrics.serve import MetricsServer
+from orchestrator.states import State
+from tests import samples
+from tests.contract.product import wait_until
+from tests.made_run import made_run
+from tests.receivers import served
+from tests.testbed.fixtures import require
+
+OUT = ("time", "attempt", "kind", "host", "rank", "step", "loss", "learning_rate", "grad_norm")
+
+
+@pytest.fixture
+def run(here):
+    return made_run(here / "runs", hosts=2, slots=2, steps=30, slow=1)
+
+
+def metrics(*words: str) -> str:
+    done = samples.click("metrics", "job-made", *words)
+    assert done.exception is None, done.output
+    return done.stdout
+
+
+def add(run, **record) -> None:
+    with run.metrics_file.open("a") as file:
+        file.write(json.dumps({"time": 1790000100.0, "attempt": 1, "host": "node-0", **record}) + "\n")
+
+
+def test_the_table_has_the_last_steps_and_no_column_that_is_always_the_same(run):
+    head, *rows = metrics().splitlines()
+    assert head.split() == ["time", "step", "loss", "lr", "grad_norm", "tokens/s", "s/step"]
+    assert [row.split()[2] for row in rows] == [str(step) for step in range(11, 31)]
+    assert len({len(row) for row in (head, *rows)}) == 1
+
+
+def test_the_table_of_measurements_has_the_newest_of_each(run):
+    rows = metrics("--kind", "gpu").splitlines()[1:]
+    assert [row.split()[2:4] for row in rows] == [
+        ["node-0", "0"],
+        ["node-0", "1"],
+        ["node-1", "2"],
+        ["node-1", "3"],
+    ]
+    assert ["thermal" in row for row in rows] == [False, False, True, True]
+    assert "80 GiB" in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "selection"),
+    [
+        (["--kind", "rank", "--rank", "0,2-3"], Selection(("rank",), ranks=frozenset({0, 2, 3}))),
+        (["--kind", "all", "--host", "node-1"], Selection(KINDS, hosts=frozenset({"node-1"}))),
+        (["--attempt", "2"], Selection(attempt=2)),
+    ],
+)
+def test_json_lines_are_the_records_that_were_asked_for(run, words, selection):
+    add(run, kind="step", rank=0, step=31, attempt=2)
+    lines = [json.loads(line) for line in metrics(*words, "--json").splitlines()]
+    everything = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    assert (
+        lines
+        == [record for record in everything if selection.wants(record)]
+        == list(Selected(run, selection).new())
+    )
+    assert lines
+
+
+def test_csv_has_every_column_and_pandas_reads_both(run):
+    add(run, kind="step", rank=0, step=31, loss="NaN", my_metric=3)
+    table = pd.read_csv(io.StringIO(metrics("--csv")))
+    assert list(table.columns)[: len(OUT)] == list(OUT)
+    assert list(table.columns)[-1] == "my_metric"
+    assert table["my_metric"].notna().sum() == 1
+    assert table["loss"].isna().sum() == 1
+    frame = pd.read_json(run.metrics_file, lines=True)
+    assert list(frame[frame.kind == "step"].step) == list(table.step)
+    assert [row["step"] for row in csv.DictReader(io.StringIO(metrics("--csv", "--tail", "2")))] == [
+        "30",
+        "31",
+    ]
+
+
+def test_following_ends_with_the_run_and_misses_nothing(run):
+    assert len(metrics("-f", "--json").splitlines()) == 30
+    assert metrics("-f") == metrics()
+
+
+def test_a_run_that_told_nothing_says_so(here):
+    samples.run_dir(here / "runs", "job-made", State.RUNNING)
+    done = samples.click("metrics", "job-made")
+    assert (done.return_value, done.stdout) == (0, "")
+    assert "has no metrics yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--csv", "--json"], ["--prometheus", "0", "--tensorboard", "x"], ["--bind", "::"], ["--rank", "3-1"]],
+)
+def test_what_does_not_fit_together_is_an_error(run, words):
+    assert samples.click("metrics", "job-made", *words).exception is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("loss", 2.13391, "2.1339"),
+        ("learning_rate", 1e-05, "1e-05"),
+        ("memory", 61 << 30, "61 GiB"),
+        ("step", 412000, "412000"),
+        ("loss", "NaN", "NaN"),
+        ("throttled", "thermal", "thermal"),
+        ("loss", None, ""),
+    ],
+)
+def test_a_value_on_the_screen(name, value, words):
+    assert shown(name, value) == words
+
+
+# -- Prometheus -------------------------------------------------------------------------------------
+
+
+def values(text: str) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the values of a text in Prometheus' format, as its own client reads them."""
+    return {
+        family.name: {tuple(one.labels.values()): one.value for one in family.samples}
+        for family in text_string_to_metric_families(text)
+    }
+
+
+def test_prometheus_gets_the_newest_value_of_each(run):
+    latest = Latest("job-made")
+    latest.add(Selected(run, Selection(KINDS)).new())
+    found = values(latest.text(State.RUNNING))
+    assert found["orchestrate_step"] == {("job-made", "node-0", "0"): 30.0}
+    assert found["orchestrate_gpu_power_watts"]["job-made", "node-1", "2"] == 450.0
+    assert found["orchestrate_gpu_throttled"] == {
+        ("job-made", "node-0", "0"): 0.0,
+        ("job-made", "node-0", "1"): 0.0,
+        ("job-made", "node-1", "2"): 1.0,
+        ("job-made", "node-1", "3"): 1.0,
+    }
+    assert found["orchestrate_host_memory_bytes"]["job-made", "node-1"] == 200 << 30
+    states = found["orchestrate_run_state"]
+    assert [labels[1] for labels, value in states.items() if value] == ["RUNNING"]
+    assert len(states) == len(State)
+
+
+def test_a_new_attempt_forgets_the_old_one_and_an_ended_run_all(run):
+    latest = Latest("job-made")
+    step = {"time": 1.0, "kind": "step", "rank": 0, "step": 5}
+    latest.add([step | {"attempt": 1, "host": "a", "loss": 2.0}, step | {"attempt": 2, "host": "b"}])
+    latest.add([step | {"attempt": 1, "host": "a"}])  # late words of the first
+    found = values(latest.text(State.RUNNING))
+    assert found["orchestrate_step"] == {("job-made", "b", "0"): 5.0}
+    assert "orchestrate_loss" not in found
+    assert set(values(latest.text(State.FAILED))) == {
+        "orchestrate_run_state",
+        "orchestrate_run_attempt",
+        "orchestrate_last_metric_timestamp_seconds",
+    }
+
+
+def test_odd_names_and_numbers_are_written_so_that_the_client_reads_them():
+    latest = Latest('odd "name"\\')
+    record = {"time": 1.0, "attempt": 1, "kind": "step", "host": "h\n", "rank": 0, "step": 1}
+    latest.add([record | {"loss": "NaN", "grad norm/x": "Infinity", "words": "no number", "flag": None}])
+    found = values(latest.text(State.RUNNING))
+    assert found["orchestrate_grad_norm_x"] == {('odd "name"\\', "h\n", "0"): float("inf")}
+    assert str(next(iter(found["orchestrate_loss"].values()))) == "nan"
+    assert not {"orchestrate_words", "orchestrate_flag"} & set(found)
+
+
+def test_the_server_answers_with_what_has_come_by_then(run):
+    def ask(server, path="/metrics"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}") as answer:
+            return answer.headers["Content-Type"], values(answer.read().decode())
+
+    run.verdict_file.unlink()
+    with served(MetricsServer(run, ("127.0.0.1", 0))) as server:
+        kind, found = ask(server)
+        assert kind.startswith("text/plain; version=0.0.4")
+        assert set(found["orchestrate_step"].values()) == {30.0}
+        add(run, kind="step", rank=0, step=31)
+        assert set(ask(server)[1]["orchestrate_step"].values()) == {31.0}
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            ask(server, "/other")
+
+
+def test_a_port_that_is_taken_is_an_error_with_a_fix(run):
+    with served(MetricsServer(run, ("127.0.0.1", 0))) as server:
+        done = samples.orchestrate("metrics", str(run.path), "--prometheus", str(server.server_port))
+    assert done.returncode == 1
+    assert "cannot listen there: Address already in use" in done.stderr
+    assert "0 takes a free one" in done.stderr
+
+
+# -- TensorBoard ------------------------------------------------------------------------------------
+
+
+def test_tensorboard_reads_back_what_was_exported(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    add(run, kind="step", rank=1, step=30, loss=9.5)
+    add(run, kind="step", rank=0, step=20, loss=1.5, attempt=2, words="none", broken="NaN")
+    said = metrics("--tensorboard", "tb", "--kind", "step", "--kind", "gpu")
+    folder = run.path.parent.parent / "tb/job-made"
+    assert str(folder.relative_to(run.path.parent.parent)) in said
+    first, second = (
+        EventAccumulator(str(folder / f"attempt-{number}"), size_guidance={"tensors": 0}) for number in (1, 2)
+    )
+    first.Reload()
+    second.Reload()
+    steps = list(Selected(run, Selection(ranks=frozenset({0}), attempt=1)).new())
+
+    def scalars(reader, tag):
+        return [
+            (one.step, one.wall_time, pytest.approx(one.tensor_proto.float_val[0]))
+            for one in reader.Tensors(tag)
+        ]
+
+    assert scalars(first, "loss") == [(record["step"], record["time"], record["loss"]) for record in steps]
+    assert [step for step, *_ in scalars(first, "rank1/loss")] == [30]
+    assert len(scalars(first, "gpu/node-1/gpu2/power")) == 5
+    assert [value for *_, value in scalars(second, "loss")] == [1.5]
+    assert "words" not in second.Tags()["tensors"]
+
+
+def test_prometheus_own_checker_finds_nothing_wrong(run):
+    require("prometheus", None if shutil.which("promtool") else "promtool is not installed")
+    latest = Latest("job-made")
+    latest.add(Selected(run, Selection(KINDS)).new())
+    text = latest.text(State.RUNNING)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_a_real_prometheus_scrapes_it(run, tmp_path):
+    require("prometheus", None if shutil.which("prometheus") else "prometheus is not installed")
+    run.verdict_file.unlink()
+    with (
+        served(MetricsServer(run, ("127.0.0.1", 0))) as server,
+        prometheus(tmp_path, server.server_port) as ask,
+    ):
+        query = 'orchestrate_gpu_power_watts{gpu="2"}'
+        [found] = wait_until(lambda: ask(query), lambda: query)
+        wanted = {"run_id": "job-made", "host": "node-1", "gpu": "2"}
+        assert wanted.items() <= found["metric"].items()
+        assert found["value"][1] == "450"
+        add(run, kind="step", rank=0, step=77)
+        wait_until(lambda: ask("orchestrate_step == 77"), lambda: ask("orchestrate_step"))
+
+
+@contextlib.contextmanager
+def prometheus(folder, port):
+    """Run a Prometheus that scrapes a port of this machine; yield a function that asks it."""
+    config = {"scrape_configs": [{"job_name": "runs", "scrape_interval": "200ms", "scrape_timeout": "200ms",
+              "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}  # fmt: skip
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        own = free.getsockname()[1]
+    words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with (folder / "prometheus.log").open("w") as log:
+        process = subprocess.Popen(
+            ["prometheus", *words, f"--web.listen-address=127.0.0.1:{own}"], stdout=log, stderr=log
+        )
+
+    def ask(query):
+        address = f"http://127.0.0.1:{own}/api/v1/query?query={urllib.parse.quote(query)}"
+        try:
+            with urllib.request.urlopen(address) as answer:
+                return json.load(answer)["data"]["result"]
+        except OSError:
+            assert process.poll() is None, (folder / "prometheus.log").read_text()
+            return []
+
+    try:
+        yield ask
+    finally:
+        process.terminate()
+        process.wait()
