@@ -2,9 +2,10 @@
 
     python -m benchmarks.growing_logs FOLDER HOSTS SLOTS LINES_A_SECOND SECONDS
 
-Every rank's .out grows once a second, by as many lines as the rate asks for: a line of a step, which ends with the
-time it was written, and lines that tell nothing. Every rank's .err and every host's log is there and stays as it is,
-as they do in a run that goes well. HOST.times gets a line for each growth, and every 100 s each host gets a sample.
+Every rank's .out grows once a second, by as many lines as the rate asks for: a line of a step, which ends
+with the time it was written, and lines that tell nothing. Every rank's .err and every host's log is there
+and stays as it is, as they do in a run that goes well. HOST.times gets a line for each growth, and every
+100 s each host gets a sample.
 """
 
 from __future__ import annotations

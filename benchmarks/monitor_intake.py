@@ -1,10 +1,11 @@
-"""Taking in the logs of 1,000 hosts x 8 ranks as they grow: the collector beside `tail -F` and `pdsh ... tail -F`.
+"""Taking in the growing logs of 1,000 hosts x 8 ranks: the collector beside `tail -F` and `pdsh ... tail -F`.
 
 Another process makes 17,000 files, of which 8,000 grow by 6 lines a second each (see growing_logs.py). The
-collector reads them all, parses, and writes metrics.jsonl; the peers copy them to a pipe and know nothing of them.
-CPU is user and system time of the contender's processes in the seconds that the files grow; memory is the peak of
-the largest process. The lag is from the writing of a line of a step, which holds its time, to the moment that it
-can be read: in metrics.jsonl, or in the pipe. That all bytes were taken in is checked for the collector.
+collector reads them all, parses, and writes metrics.jsonl; the peers copy them to a pipe and know nothing
+of them. CPU is user and system time of the contender's processes in the seconds that the files grow;
+memory is the peak of the largest process. The lag is from the writing of a line of a step, which holds its
+time, to the moment that it can be read: in metrics.jsonl, or in the pipe. That all bytes were taken in is
+checked for the collector.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def _host(name: str) -> int:
 
 
 def _family(pid: int) -> list[int]:
-    """Return a process and those below it: pdsh and its ssh's; the tails and sshd's on the hosts do not count."""
+    """Return a process and those below it: pdsh and its ssh's, not the tails on the hosts."""
     found, parents = [pid], {pid}
     for path in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda p: int(p.parent.name)):
         with contextlib.suppress(OSError):

@@ -1,11 +1,12 @@
-"""Make the corpus of captured failures anew: `python -m tests.capture_failures [--slurm|--ssh] [NAME…]`.
+"""Make the corpus of captured failures anew: `python -m tests.capture_failures [NAME…]`.
 
-Each is a real run on this machine, with what its directory holds cut down to what a diagnosis reads, and paths
-made those of nobody. What was expected is written beside it by hand here, not by what the program said.
+Each is a real run on this machine, with what its directory holds cut down to what a diagnosis reads, and
+paths made those of nobody. What was expected is written beside it by hand here, not by what the program said.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,10 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from tests.contract.product import Run, Site
+from tests.contract.product import Run, Site, merged, take_hosts
+from tests.testbed import Testbed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SCRIPT = Path(__file__).with_name("failing_script.py")
 CORPUS = Path(__file__).parent / "data/failures"
@@ -46,6 +48,7 @@ class Way(NamedTuple):
     act: Callable[[Run], None] | None = None
     host: str | None = None
     state: str = "FAILED"
+    backend: str = "local"
 
 
 def cancelled(run: Run) -> None:
@@ -68,11 +71,28 @@ def kill_launcher(run: Run) -> None:
     os.kill(shim.parent, signal.SIGKILL)
 
 
+def pull_cable(run: Run) -> None:
+    run.site.bed.nodes[1].pull_cable()
+
+
+def preempt(run: Run) -> None:
+    take_hosts(run.site)
+
+
+def scancel(run: Run) -> None:
+    run.site.bed.slurm.run("scancel", json.loads((run.path / "slurm.json").read_text())["job_id"])
+
+
 def _script(name: str, **more: Any) -> dict[str, Any]:
     return {"train": {"script": None, "module": name, **more}}
 
 
-DS, ACC = {"train": {"launcher": "deepspeed"}}, {"train": {"launcher": "accelerate"}}
+DS = {"train": {"launcher": "deepspeed"}}
+ACC = {"train": {"launcher": "accelerate"}, "deepspeed": {"zero_stage": 2, "micro_batch_per_gpu": 1}}
+NO_KEY = {"cluster": {"ssh": {"identity": "/gone/key", "options": {"IdentityAgent": "none"}}}}
+NO_NAME = {"cluster": {"hostfile": "{folder}/unknown-hosts"}}
+CANCELS = {"cluster": {"slurm": {"partition": "cancelled"}}}
+MINUTE = {"cluster": {"slurm": {"time": "1", "signal_before": 20}}}
 WAYS = {
     "import": Way("import_error"),
     "import-name": Way("import_error", way="import_name"),
@@ -133,61 +153,84 @@ WAYS = {
     "barrier": Way("collective_timeout"),
     "store": Way("connection_refused", -1),
     "batch": Way("deepspeed_config", -1),
-    "offload": Way("deepspeed_config", -1),
     "optimizer": Way("deepspeed_config", -1),
     "typo": Way("deepspeed_config", -1),
     "ds-checkpoint": Way("checkpoint", -1, "ds_checkpoint"),
     "cpu-adam": Way("build_failed", -1, "cpu_adam"),
     "loss-scale": Way("nan_loss", -1, "loss_scale"),
+    "interface": Way("wrong_interface", -1, "alone", {"train": {"env": {"GLOO_SOCKET_IFNAME": "eth9"}}}),
+    "host-lost": Way("host_lost", None, "peer_wait", {"lease": 6}, pull_cable, "node2", backend="pdsh"),
+    "no-login": Way("ssh_lost", None, "value", NO_KEY, host="node1", backend="pdsh"),
+    "no-name": Way("ssh_lost", None, "value", NO_NAME, host="node9", backend="pdsh"),
+    "preempted": Way("preempted", None, "peer_wait", CANCELS, preempt, None, "PREEMPTED", "slurm"),
+    "scancel": Way("cancelled", None, "peer_wait", {}, scancel, None, "CANCELLED", "slurm"),
+    "slurm-time": Way("time_limit", None, "peer_wait", MINUTE, None, None, "TIMEOUT", "slurm"),
+    "slurm-disk": Way("disk_full", way="disk", backend="slurm"),
     "hang": Way("hang", way="sleeps_long", job={"monitor": {"hang": {"after": 5, "stop_after": 3}}}),
 }
 
 
 def main(names: list[str]) -> None:
     """Capture the named failures, or all."""
+    wanted = {name: WAYS[name] for name in names or WAYS}
     with tempfile.TemporaryDirectory(prefix="orchestrate-failures-") as made:
-        for name in names or WAYS:
-            folder = Path(made) / name
-            folder.mkdir()
-            began = time.monotonic()
-            try:
-                capture(name, WAYS[name], folder)
-            except (AssertionError, subprocess.SubprocessError, OSError) as error:
-                print(f"{name}: not captured: {error}"[:400], flush=True)
-            print(f"{name}  {time.monotonic() - began:.1f} s", flush=True)
+        for backend in ("local", "pdsh", "slurm"):
+            ways = {name: way for name, way in wanted.items() if way.backend == backend}
+            if ways:
+                with bed_of(backend) as bed:
+                    for name, way in ways.items():
+                        tried(name, way, Path(made) / name, bed)
 
 
-def capture(name: str, way: Way, folder: Path) -> None:
+@contextlib.contextmanager
+def bed_of(backend: str) -> Iterator[Testbed | None]:
+    """Return the hosts of a backend; None where one machine does."""
+    if backend == "local":
+        yield None
+        return
+    with Testbed.up(nodes=2, slots=2, slurm=backend == "slurm") as bed:
+        yield bed
+
+
+def tried(name: str, way: Way, folder: Path, bed: Testbed | None) -> None:
+    folder.mkdir()
+    began = time.monotonic()
+    try:
+        capture(name, way, Site(way.backend, folder, bed))
+    except (AssertionError, subprocess.SubprocessError, OSError) as error:
+        print(f"{name}: not captured: {error}"[:600], flush=True)
+    print(f"{name}  {time.monotonic() - began:.1f} s", flush=True)
+
+
+def capture(name: str, way: Way, site: Site) -> None:
     """Run a job that fails so, and keep what it left."""
-    small, fixed = folder / "small", folder / "readonly"
+    small, fixed = site.folder / "small", site.folder / "readonly"
     for place, options in ((small, "size=1m"), (fixed, "ro")):
         place.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
-    site = Site("local", folder)
+        if site.bed is None:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
     try:
-        run = submit(site, name, way, folder)
+        run = submit(site, name, way)
         if way.act is not None:
             printed(run)
             way.act(run)
-        run.wait(120)
-        keep(name, way, run, folder)
+        run.wait(150)
+        keep(name, way, run)
     finally:
         site.clear()
-        for place in (small, fixed):
+        for place in (small, fixed) if site.bed is None else ():
             subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def submit(site: Site, name: str, way: Way, folder: Path) -> Run:
-    word = way.way or name.replace("-", "_")
-    args = [word, "--folder", str(folder)]
-    base: dict[str, Any] = {"script": str(SCRIPT), "args": args, "python": sys.executable}
-    base["env"] = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    document: dict[str, Any] = {"name": "job", "cluster": site.cluster(), "train": base | way.job.get("train", {})}
-    document |= {key: value for key, value in way.job.items() if key != "train"}
-    document["train"] = {key: value for key, value in document["train"].items() if value is not None}
-    document |= {"run_root": str(folder / "runs"), "grace": 2, "lease": 20}
-    path = folder / "job.yaml"
-    path.write_text(yaml.safe_dump(document))
+def submit(site: Site, name: str, way: Way) -> Run:
+    train = {"script": str(SCRIPT), "python": sys.executable}
+    train |= {"args": [way.way or name.replace("-", "_"), "--folder", str(site.folder)]}
+    train["env"] = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    document = {"name": "job", "cluster": site.cluster(), "train": train, "grace": 2, "lease": 20}
+    document = merged(document | {"run_root": str(site.folder / "runs")}, way.job)
+    (site.folder / "unknown-hosts").write_text("node9 slots=2\nnode2 slots=2\n")
+    path = site.folder / "job.yaml"
+    path.write_text(yaml.safe_dump(document).replace("{folder}", str(site.folder)))
     done = site.orchestrate("submit", str(path), "--json")
     assert done.returncode == 0, done.stderr
     return site.run_of(json.loads(done.stdout))
@@ -204,8 +247,10 @@ def printed(run: Run) -> None:
 # -- keeping
 
 
-def keep(name: str, way: Way, run: Run, folder: Path) -> None:
+def keep(name: str, way: Way, run: Run) -> None:
     """Write what the run left, cut down, and what is expected."""
+    verdict, folder = run.verdict(), run.site.folder
+    assert verdict["state"] == way.state, verdict
     target = CORPUS / name
     shutil.rmtree(target, ignore_errors=True)
     last = max(run.path.glob("attempt-*"), key=lambda path: int(path.name[8:]))
@@ -215,7 +260,8 @@ def keep(name: str, way: Way, run: Run, folder: Path) -> None:
     first = way.rank
     if first == -1:
         times = {int(p.name[6:]): json.loads(p.read_text()) for p in folder.glob("order-*")}
-        first = min(times, key=times.__getitem__) if times else None
+        times = times or _ends(evidence)  # failed before it could write: one machine, so one clock
+        first = min(times, key=times.__getitem__)
     for path in sorted((last / "logs").iterdir()):
         match = _OF_RANKS.search(path.name)
         text = path.read_bytes()
@@ -229,13 +275,17 @@ def keep(name: str, way: Way, run: Run, folder: Path) -> None:
     told = [event for kind in wanted for event in run.events(kind)]
     if told:
         (target / "events.jsonl").write_bytes(clean("".join(json.dumps(e) + "\n" for e in told).encode()))
-    verdict = run.verdict()
     expected: dict[str, Any] = {"source": "captured", "category": way.category, "state": way.state}
     expected |= {"first": {"rank": first} if first is not None else {"host": way.host}}
     if verdict["state"] != "FAILED":
         expected["told"] = verdict["summary"]
         del expected["first"]
     (target / "expected.yaml").write_text(yaml.safe_dump(expected, sort_keys=False))
+
+
+def _ends(evidence: dict[str, Any]) -> dict[int, float]:
+    ranks = [rank for host in evidence["hosts"] for rank in host["ranks"]]
+    return {rank["rank"]: rank["time"] for rank in ranks if rank["time"] and rank["term_time"] is None}
 
 
 def cleaner(folder: Path) -> Callable[[bytes], bytes]:

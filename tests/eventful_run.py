@@ -1,4 +1,4 @@
-"""A run to which everything happened, as its directory would be: queue, two attempts, saves, a hang, a failure.
+"""A run to which everything happened, as its directory would be: queue, attempts, saves, a hang, a failure.
 
 Times are seconds after submit; `STORY` says what a report has to make of them.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _Report = tuple[float, int, int]  # time, attempt, step
+_Save = tuple[float, int]  # time, step
 JOB = """\
 name: eventful
 cluster: {backend: slurm, hostfile: hosts}
@@ -50,9 +51,14 @@ def eventful_run(root: Path, hosts: int = 4, slots: int = 8, run_id: str = "even
     names = pool("".join(f"node-{i:03} slots={slots}\n" for i in range(hosts)))
     slurm = SlurmPlan(options={}, signal_before=60, requeue=True, srun_args=())
     changes: dict[str, Any] = {
-        "backend": "slurm", "slurm": slurm, "checkpoint_dir": "/shared/ckpt", "name": "eventful", "created": BEGAN,
-        "args": ("--lr", "3e-4"), "deepspeed": {"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}},
-    }  # fmt: skip
+        "backend": "slurm",
+        "slurm": slurm,
+        "checkpoint_dir": "/shared/ckpt",
+        "name": "eventful",
+        "created": BEGAN,
+        "args": ("--lr", "3e-4"),
+        "deepspeed": {"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}},
+    }
     run = run_dir(root, run_id, State.RUNNING, hosts=names, **changes)
     write_json(run.record_file, _record(run_id))
     run.job_file.write_text(JOB)
@@ -82,7 +88,7 @@ def _record(run_id: str) -> dict[str, Any]:
 def _write(run: RunDir) -> None:
     """Write events, metrics and logs; see STORY."""
     steps: list[_Report] = []
-    saves: list[tuple[float, int]] = []
+    saves: list[_Save] = []
     at = _walk(700.0, 1, range(1, 256), steps, saves)
     broke = at + 5
     began = broke + 10 + 300
@@ -124,8 +130,8 @@ def _write(run: RunDir) -> None:
     (logs / "node-000.rank0.out").write_text("".join(f"step {step} loss 2.1\n" for _, _, step in steps[-60:]))
 
 
-def _walk(at: float, attempt: int, of: range, steps: list[_Report], saves: list[tuple[float, int]]) -> float:
-    """Make steps of a second each, and after every 100th a save of 20 s; return when the last was reported."""
+def _walk(at: float, attempt: int, of: range, steps: list[_Report], saves: list[_Save]) -> float:
+    """Make steps of a second each, and after every 100th a save of 20 s; return when the last was told."""
     for step in of:
         at += 1
         steps.append((at, attempt, step))
@@ -167,10 +173,14 @@ def _samples(run: RunDir, until: float, numbers: random.Random) -> Any:
 
 def _end(run: RunDir, failed: float) -> list[dict[str, Any]]:
     ends = tuple(
-        HostEnd(host.name, tuple(_rank(host.name, rank, rank - host.first_rank, failed) for rank in host.ranks),
-                launcher_code=1, launcher_told=True)
+        HostEnd(
+            host.name,
+            tuple(_rank(host.name, rank, rank - host.first_rank, failed) for rank in host.ranks),
+            launcher_code=1,
+            launcher_told=True,
+        )
         for host in run.plan().hosts
-    )  # fmt: skip
+    )
     verdict = judge(State.FAILED, "a rank ended", ends)
     document = to_json(verdict, run.run_id, BEGAN + 600, failed + 10)
     write_json(run.attempt(2).verdict_file, document)

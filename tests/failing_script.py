@@ -1,6 +1,6 @@
-"""Fail in a given way on one rank (or all), for the corpus of captured failures: `failing_script.py WAY [--rank N]`.
+"""Fail in a given way on one rank, or on all, for the corpus of captured failures.
 
-Before it fails a rank writes the time into `ORDER/RANK`, which tells afterwards who was first.
+Before it fails a rank writes the time into `order-RANK`, which tells afterwards who was first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def engine(**config):
     import deepspeed
     import torch
 
-    base = {"train_micro_batch_size_per_gpu": 1, "optimizer": {"type": "Adam", "params": {"torch_adam": True}}}
+    base = {
+        "train_micro_batch_size_per_gpu": 1,
+        "optimizer": {"type": "Adam", "params": {"torch_adam": True}},
+    }
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))
     made, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=base | config)
@@ -128,8 +131,7 @@ def way_refused(_):
 
 def way_files(_):
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    held = [open("/dev/null") for _ in range(100)]  # noqa: SIM115
-    print(len(held))
+    print(len([Path("/dev/null").open() for _ in range(100)]))
 
 
 def way_memory(_):
@@ -190,7 +192,7 @@ def way_caught(_):
     import traceback
 
     try:
-        raise MemoryError
+        bytearray(1 << 60)
     except MemoryError:
         traceback.print_exc()
     print("batch halved, going on", flush=True)
@@ -218,7 +220,9 @@ def way_exception_at_exit(_):
 
 def way_bar(_):
     for done in range(0, 100, 5):
-        print(f"\r{done}%|{'#' * (done // 10)}| {done}/100 [00:{done}<01:00, 1.0it/s]", end="", file=sys.stderr)
+        print(
+            f"\r{done}%|{'#' * (done // 10)}| {done}/100 [00:{done}<01:00, 1.0it/s]", end="", file=sys.stderr
+        )
     raise ZeroDivisionError("integer division or modulo by zero")
 
 
@@ -294,7 +298,7 @@ def way_hf_arguments(_):
     import transformers
 
     parser = transformers.HfArgumentParser(transformers.TrainingArguments)
-    parser.parse_dict({"output_dir": "x", "learning_rat": 1e-4})
+    parser.parse_args_into_dataclasses(["--output_dir", "x", "--learning_rat", "1e-4"])
 
 
 # -- ways together
@@ -320,10 +324,6 @@ def way_batch(_):
     engine(train_batch_size=7, gradient_accumulation_steps=2)
 
 
-def way_offload(_):
-    engine(zero_optimization={"stage": 1, "offload_param": {"device": "cpu"}}, zero_allow_untested_optimizer=False)
-
-
 def way_optimizer(_):
     engine(zero_optimization={"stage": 3}, optimizer={"type": "NoSuchOptimizer", "params": {}})
 
@@ -338,7 +338,10 @@ def way_ds_checkpoint(args):
 
 def way_cpu_adam(_):
     os.environ |= {"CXX": "/bin/false", "TORCH_EXTENSIONS_DIR": "/tmp/no-operators-here"}
-    engine(optimizer={"type": "AdamW", "params": {}}, zero_optimization={"stage": 2, "offload_optimizer": {"device": "cpu"}})
+    engine(
+        optimizer={"type": "AdamW", "params": {}},
+        zero_optimization={"stage": 2, "offload_optimizer": {"device": "cpu"}},
+    )
 
 
 def way_loss_scale(_):
@@ -352,6 +355,11 @@ def way_loss_scale(_):
         made.step()
 
 
+def way_alone(_):
+    time.sleep(RANK)
+    group(60)
+
+
 def way_peer_wait(_):
     time.sleep(PATIENCE)
 
@@ -361,7 +369,17 @@ way_kill_late = way_sleeps_long = way_peer_wait
 
 COLLECTIVE = {"peer_exit", "peer_error", "leaves"}
 WAITED_FOR = {"sleeps", "sleeps_long"}
-ALL = {"arguments", "batch", "offload", "optimizer", "typo", "ds_checkpoint", "loss_scale", "cpu_adam", "store"}
+ALL = {
+    "alone",
+    "arguments",
+    "batch",
+    "optimizer",
+    "typo",
+    "ds_checkpoint",
+    "loss_scale",
+    "cpu_adam",
+    "store",
+}
 
 
 def others(args):
@@ -382,7 +400,7 @@ def main():
         if args.rank != RANK:
             together.monitored_barrier(timeout=timedelta(seconds=4))
         time.sleep(PATIENCE)
-    if RANK != args.rank and args.way not in ALL:
+    if args.rank != RANK and args.way not in ALL:
         if args.way in WAITED_FOR | COLLECTIVE:
             others(args)
         time.sleep(PATIENCE)

@@ -147,8 +147,17 @@ def _public(case: Case, root: Path) -> RunDir:
 def _ends(said: dict[str, Any]) -> tuple[HostEnd, ...]:
     """Return the ends of the ranks: rank 2 by itself, the others told, half a second later."""
     ended = _BEGAN + 60
-    told = {"exit_code": None, "signal": 15, "time": ended + 0.6, "term_time": ended + 0.5, "uncertainty": 0.01}
-    how = {"exit_code": None if said.get("signal") else said.get("exit_code", 1), "signal": said.get("signal")}
+    told = {
+        "exit_code": None,
+        "signal": 15,
+        "time": ended + 0.6,
+        "term_time": ended + 0.5,
+        "uncertainty": 0.01,
+    }
+    how = {
+        "exit_code": None if said.get("signal") else said.get("exit_code", 1),
+        "signal": said.get("signal"),
+    }
     message = last_line(str(said.get("err", ""))[-8192:])
     first = RankEnd(2, 0, "node-1", time=ended, message=message, uncertainty=0.01, **how)
     others = {rank: RankEnd(rank, rank % 2, f"node-{rank // 2}", **told) for rank in (0, 1, 3)}

@@ -7,8 +7,6 @@ from typing import Any, Iterable
 
 from . import nvml
 
-Fault = Any
-
 
 class Gpus:
     """This host's GPUs.
@@ -90,11 +88,10 @@ class Gpus:
         return [*self._xids(), *self._losses()]
 
     def _xids(self) -> list[dict[str, Any]]:
-        found = []
-        while self._events is not None:
-            event = self._nvml.get("nvmlEventSetWait_v2", nvml.EventData, self._events, ctypes.c_uint(0))
-            if event is None:
-                break
+        found: list[dict[str, Any]] = []
+        event = nvml.EventData()
+        wait = (self._events, ctypes.byref(event), ctypes.c_uint(0))
+        while self._events is not None and self._nvml.call("nvmlEventSetWait_v2", *wait):
             if event.eventType == nvml.EVENT_XID:
                 gpu = next((i for i, h in self._handles.items() if h.value == event.device), None)
                 code = int(event.eventData)

@@ -12,6 +12,7 @@ import os
 from typing import Deque, List, Tuple
 
 PIECE = 1 << 18  # bytes
+_END = 64  # bytes that are kept of what was read last
 _MOST_SOURCES = 8  # files that one name may have stood for and that are still read
 
 Piece = Tuple[int, bytes]
@@ -24,15 +25,33 @@ class _Source:
         self.handle = handle
         self.at = at
         self.size = 0
+        self._end = b""
+        found = os.fstat(handle)
+        self.place = found.st_dev, found.st_ino
 
     def look(self) -> int:
         """Learn the size; return how many bytes were cut off before they could be read."""
         size = os.fstat(self.handle).st_size
         cut = 0
-        if size < self.at:
-            cut, self.at = max(0, self.size - self.at), 0
+        if size < self.at or (size > self.at and self._is_rewritten()):
+            cut, self.at, self._end = max(0, self.size - self.at), 0, b""
         self.size = size
         return cut
+
+    def _is_rewritten(self) -> bool:
+        """Tell whether other bytes stand where we have read: it was cut, and has outgrown our place since."""
+        return os.pread(self.handle, len(self._end), self.at - len(self._end)) != self._end
+
+    def read(self) -> bytes:
+        """Return the next piece; b"" when it has been cut off since look()."""
+        data = os.pread(self.handle, min(PIECE, self.unread), self.at)
+        self.at += len(data)
+        self._end = data[-_END:] or self._end
+        return data
+
+    def rewind(self, to: int) -> None:
+        """Go on from another place of the same bytes."""
+        self.at, self._end = to, b""
 
     @property
     def unread(self) -> int:
@@ -55,7 +74,6 @@ class Stream:
     def __init__(self, path: str, have: int = 0) -> None:
         self._path = path
         self._sources: List[_Source] = []
-        self._known: set[tuple[int, int]] = set()
         self._flying: Deque[Piece] = collections.deque()
         self._again: Deque[Piece] = collections.deque()
         self.read = self.kept = have
@@ -80,16 +98,13 @@ class Stream:
         """See what the name stands for now, and how long it and what it stood for have become."""
         with contextlib.suppress(OSError):
             found = os.stat(self._path)
-            if (found.st_dev, found.st_ino) not in self._known:
+            if (found.st_dev, found.st_ino) not in [source.place for source in self._sources]:
                 self._open()
-        for source in self._sources:
-            cut = source.look()
-            self.lost += cut
+        for source in reversed(self._sources):  # what an older file got before a newer one is read before it
+            self.lost += source.look()
 
     def _open(self) -> None:
         handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        found = os.fstat(handle)
-        self._known.add((found.st_dev, found.st_ino))
         self._sources.append(_Source(handle, 0 if self._sources else self.read))
         if len(self._sources) > _MOST_SOURCES:
             gone = self._sources.pop(0)
@@ -106,13 +121,11 @@ class Stream:
     def _fresh(self) -> Piece | None:
         for source in self._sources:
             if source.unread:
-                data = os.pread(source.handle, min(PIECE, source.unread), source.at)
-                if not data:  # cut since we looked
+                data = source.read()
+                if not data:
                     continue
-                piece = self.read, data
-                source.at += len(data)
                 self.read += len(data)
-                return piece
+                return self.read - len(data), data
         return None
 
     def acknowledge(self, end: int) -> None:
@@ -145,7 +158,7 @@ class Stream:
             self._again.clear()
             self.read = have
             for source in self._sources:
-                source.at = have
+                source.rewind(have)
             return
         moved = [(offset - first + have, data) for offset, data in self._again]
         self._again = collections.deque(moved)

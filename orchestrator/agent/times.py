@@ -85,7 +85,7 @@ def short_names(sizes: Iterable[tuple[str, int]], host: str) -> dict[str, int]:
     found = {}
     for name, size in sizes:
         kind = name[len(host) + 1 :]
-        if kind == "log" or kind.startswith("rank"):
+        if kind == "log" or kind.endswith((".out", ".err")):
             found[kind[4:] if kind.startswith("rank") else kind] = size
     return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import ago, print_json, print_table
+from orchestrator.cli.output import ago, fitted, print_json, print_table
 from orchestrator.notify.message import duration, number_words
 from orchestrator.states import State
 
@@ -77,7 +79,12 @@ def list_command(
         none = "no such runs; `orchestrate list` shows all"
         click.echo(none if filtered else "no runs yet; start one with `orchestrate submit JOB.yaml`")
         return 0
-    print_table(_HEAD, [row for run in runs for row in _rows(run)])
+    rows = [row for run in runs for row in _rows(run)]
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        print_table(*fitted(_HEAD, rows, width, ("submitted", "hosts", "ran")))
+    else:
+        print_table(_HEAD, [[*row[:-1], row[-1][:_REASON]] for row in rows])
     return 0
 
 
@@ -112,7 +119,7 @@ def _moment(text: str | None) -> float:
 def _found(run_root: Path, wanted: _Filter, limit: int, *, all_points: bool) -> list[dict[str, Any]]:
     """Return the wanted runs and sweeps, also those on other machines, the latest last.
 
-    Of all of them only the state is asked; what costs a look into a run's files is left to those that are shown.
+    Of all of them only the state is asked; only those that are shown cost a look into their files.
     """
     from orchestrator import registry
     from orchestrator.cli.login import remote_entries
@@ -182,9 +189,9 @@ def _rows(run: dict[str, Any]) -> list[list[str]]:
         number_words(reached.get("loss")),
         "" if seconds is None else duration(float(seconds)),
         ago(run["created"]) + " ago",
-        reason.split("\n")[0][:_REASON],
+        reason.split("\n")[0],
     ]]  # fmt: skip
     for point in run.get("points", ()):
         what = f"{point['label']}  {point['reason']}".split("\n")[0]
-        rows.append([f"  {point['run_id']}", str(point["state"]), "", "", "", "", "", what[:_REASON]])
+        rows.append([f"  {point['run_id']}", str(point["state"]), "", "", "", "", "", what])
     return rows

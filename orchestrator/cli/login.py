@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _CLOSE_SECONDS = 5.0
+_OPEN, _NONE = "connected", "not connected"
 
 
 def submit_through_login(job: LoadedJob, overrides: tuple[str, ...], options: Options) -> int:
@@ -35,6 +36,11 @@ def submit_through_login(job: LoadedJob, overrides: tuple[str, ...], options: Op
         click.echo(click.style("warning: ", fg="yellow") + warning, err=True)
     if options.dry_run:
         size = sum(item.size for item in parcel.items)
+        if options.as_json:
+            login = job.spec.cluster.login
+            host = None if login is None else login.host
+            print_json({"dry_run": True, "login": host, "files": len(parcel.items), "bytes": size})
+            return 0
         click.echo(f"would send {len(parcel.items)} files, {size / 1e6:.1f} MB, and submit there")
         click.echo("nothing was sent or started")
         return 0
@@ -94,7 +100,8 @@ def _words(context: click.Context, run_dir: str) -> Iterator[str]:
         value = context.params.get(str(param.name))
         if isinstance(param, click.Argument) and param.name != "run":
             yield str(value)
-        if not isinstance(param, click.Option) or param.name == "run_root" or value in (None, False, ()):
+        is_given = value is not None and value is not False and value != ()  # 0 is given
+        if not isinstance(param, click.Option) or param.name == "run_root" or not is_given:
             continue
         for each in value if isinstance(value, tuple) else [value]:
             name = max(param.opts, key=len)
@@ -141,7 +148,8 @@ def remote_entries(limit: int) -> list[dict[str, Any]]:
 @click.argument("host", required=False)
 @click.option("--close", "closing", is_flag=True, help="End the kept connection.")
 @click.option("--status", "asking", is_flag=True, help="Show the kept connection; all of them without HOST.")
-def login_command(host: str | None, closing: bool, asking: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts; for --status and --close.")
+def login_command(host: str | None, closing: bool, asking: bool, as_json: bool) -> int:
     """Log in to a login host; commands then use the connection, without a prompt, until it is idle for long.
 
     HOST is user@host:port as in cluster.login, or a job file.
@@ -150,12 +158,9 @@ def login_command(host: str | None, closing: bool, asking: bool) -> int:
 
     places = _places(host)
     if asking or closing or host is None:
-        rows = [_end(place) if closing else _state(place) for place in places]
-        if rows:
-            print_table(["login", "state", "since", "closes in"], rows)
-        else:
-            click.echo("no connections")
-        return 0 if any(row[1] != "not connected" for row in rows) else 1
+        found = [_end(place) if closing else _state(place) for place in places]
+        _print_connections(found, as_json=as_json)
+        return 0 if any(each["state"] != _NONE for each in found) else 1
     for place in places:
         Connection(place.spec).open()
         click.echo(f"connected to {place.host}")
@@ -182,17 +187,34 @@ def _places(host: str | None) -> list[Place]:
     return [Place(LoginSpec(host=host).model_dump(mode="json"))]
 
 
-def _state(place: Place) -> list[str]:
+def _print_connections(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(["login", "state", "since", "closes in"], [_row(each) for each in found])
+    else:
+        click.echo("no connections")
+
+
+def _row(each: dict[str, Any]) -> list[str]:
+    if each["state"] != _OPEN:
+        return [each["login"], each["state"], "", ""]
+    where = f"{each['user']}@{each['hostname']}:{each['port']}"
+    return [each["login"], f"{_OPEN} to {where}", ago(each["since"]), f"{each['closes_in'] / 60:.0f} min"]
+
+
+def _state(place: Place) -> dict[str, Any]:
+    """Return login and state of a connection; an open one has user, hostname, port, since, closes_in."""
     from orchestrator.login.client import Connection
 
     told = Connection(place.spec).ask("status")
     if told is None:
-        return [place.host, "not connected", "", ""]
-    where = f"{told['user']}@{told['hostname']}:{told['port']}"
-    return [place.host, f"connected to {where}", ago(told["since"]), f"{told['closes_in'] / 60:.0f} min"]
+        return {"login": place.host, "state": _NONE}
+    names = ("user", "hostname", "port", "since", "closes_in")
+    return {"login": place.host, "state": _OPEN, **{name: told[name] for name in names}}
 
 
-def _end(place: Place) -> list[str]:
+def _end(place: Place) -> dict[str, Any]:
     from orchestrator.login.client import Connection
 
     connection = Connection(place.spec)
@@ -200,7 +222,7 @@ def _end(place: Place) -> list[str]:
     deadline = time.monotonic() + _CLOSE_SECONDS
     while ended and connection.ask("status") is not None and time.monotonic() < deadline:
         time.sleep(0.05)  # it has heard us and is about to end
-    return [place.host, "closed" if ended else "not connected", "", ""]
+    return {"login": place.host, "state": "closed" if ended else _NONE}
 
 
 @click.command("fetch")
@@ -214,7 +236,8 @@ def _end(place: Place) -> list[str]:
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder to copy to; default: the run's id."
 )
-def fetch_command(run: str, what: str, output: Path | None) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+def fetch_command(run: str, what: str, output: Path | None, as_json: bool) -> int:
     """Copy a run's files from the cluster to this machine; what is here already is not sent again."""
     from orchestrator.errors import Problem, RunNotFoundError
     from orchestrator.login import records
@@ -229,5 +252,8 @@ def fetch_command(run: str, what: str, output: Path | None) -> int:
         _settle(found)
     target = output or Path(found.run_id)
     count, size = fetch(found, what, target)
+    if as_json:
+        print_json({"run_id": found.run_id, "folder": str(target), "files": count, "bytes": size})
+        return 0
     click.echo(f"{target}  {count} files copied, {size / 1e6:.1f} MB")
     return 0

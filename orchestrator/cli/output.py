@@ -14,6 +14,10 @@ from orchestrator.states import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_GAP = 3  # columns between two columns of a rich table
+_LEAST = 30  # of a table's last column, before others are left out for it
+_VERY_LEAST = 8
+
 _COLOURS = {
     State.SUCCEEDED: "green",
     State.RUNNING: "cyan",
@@ -44,6 +48,32 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def fitted(
+    head: Sequence[str], rows: Sequence[Sequence[str]], width: int, may_go: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Return a table of which every row fits on one line of a screen.
+
+    Args:
+        head: the columns' names.
+        rows: as many cells each.
+        width: columns of the screen.
+        may_go: columns to leave out, in this order, while too little is left for the last one, which is cut.
+    """
+    gone: set[str] = set()
+    for name in (*may_go, None):
+        kept = [i for i, title in enumerate(head) if title not in gone]
+        room = width - sum(max(len(row[i]) for row in (head, *rows)) + _GAP for i in kept[:-1]) - _GAP
+        if room >= _LEAST or name is None:
+            break
+        gone.add(name)
+    cut = [[*(row[i] for i in kept[:-1]), _cut(row[kept[-1]], max(room, _VERY_LEAST))] for row in rows]
+    return [head[i] for i in kept], cut
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _print_rich(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -51,6 +51,8 @@ def reshape_command(run: str, run_root: Path, name: str | None, **options: Any) 
 def _reshape(
     place: Place, tag: Tag, *, workers: int | None, python: str | None, dry_run: bool, as_json: bool
 ) -> int:
+    from dataclasses import asdict
+
     from orchestrator.checkpoints import universal
     from orchestrator.checkpoints.universal_make import conversion_for, notes_of
 
@@ -67,6 +69,8 @@ def _reshape(
             click.echo(needs_words(conversion, tag.path.parent))
         if dry_run:
             conversion.check()
+            if as_json:
+                print_json(_described(tag) | {"dry_run": True, "needs": asdict(conversion.needs)})
             return 0
         notes = convert(conversion, quiet=as_json)
     _report(tag, notes, before=made is not None, as_json=as_json)
@@ -74,16 +78,20 @@ def _reshape(
 
 
 def _report(tag: Tag, notes: list[str], *, before: bool, as_json: bool) -> None:
+    told = _described(tag)
+    if as_json:
+        print_json(told | {"made_before": before, "notes": notes})
+        return
+    click.echo(f"{'there already' if before else 'made'}  {told['universal']}")
+    print_notes(notes)
+    click.echo("load it with  deepspeed.checkpoint.load_universal: true, or `orchestrate resume`")
+
+
+def _described(tag: Tag) -> dict[str, Any]:
     from orchestrator.checkpoints.universal import universal_name
 
     path = tag.path.parent / universal_name(tag)
-    if as_json:
-        told = {"tag": tag.name, "ranks": tag.world_size, "universal": str(path), "made_before": before}
-        print_json(told | {"notes": notes})
-        return
-    click.echo(f"{'there already' if before else 'made'}  {path}")
-    print_notes(notes)
-    click.echo("load it with  deepspeed.checkpoint.load_universal: true, or `orchestrate resume`")
+    return {"tag": tag.name, "ranks": tag.world_size, "universal": str(path)}
 
 
 def of_ranks(tag: Tag) -> str:

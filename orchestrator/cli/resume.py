@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.output import print_json
 from orchestrator.cli.runs import complete_run
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.states import State
@@ -93,7 +94,7 @@ def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Option
     if not options.as_json:
         _print_start(run, resumption)
     if options.dry_run:
-        _print_dry_run(resumption)
+        _print_dry_run(run, resumption, as_json=options.as_json)
         return 0
     _convert(resumption, options)
     run_dir = submit.create(prepared)
@@ -123,11 +124,31 @@ def _print_start(run: RunDir, resumption: Resumption) -> None:
         click.echo(f"batch      {plural(batch[GLOBAL], 'sample')} as before: {parts} on each rank")
 
 
-def _print_dry_run(resumption: Resumption) -> None:
+def _dry_run_json(run: RunDir, resumption: Resumption) -> dict[str, Any]:
+    from orchestrator.cli.submit import dry_run_json
+
+    start = resumption.start
+    told = dry_run_json(resumption.prepared)
+    told["warnings"] += resumption.warnings
+    return told | {
+        "resumes": run.run_id,
+        "tag": start.tag.name,
+        "step": start.tag.step,
+        "saved_by_ranks": start.tag.world_size,
+        "loads": start.name,
+        "converts": start.convert,
+        "batch": resumption.batch,
+    }
+
+
+def _print_dry_run(run: RunDir, resumption: Resumption, *, as_json: bool) -> None:
     from orchestrator.checkpoints.universal_make import conversion_for
     from orchestrator.cli.reshape import needs_words
     from orchestrator.cli.submit import shape
 
+    if as_json:
+        print_json(_dry_run_json(run, resumption))
+        return
     click.echo(f"would run  {shape(resumption.prepared)}")
     if resumption.start.convert:
         tag = resumption.start.tag

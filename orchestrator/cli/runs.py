@@ -112,7 +112,8 @@ def _print_events(run: RunDir) -> None:
 @click.command("cancel")
 @click.argument("run", shell_complete=complete_run)
 @_ROOT
-def cancel_command(run: str, run_root: Path) -> int:
+@_JSON
+def cancel_command(run: str, run_root: Path, as_json: bool) -> int:
     """End a run: SIGTERM to every rank, SIGKILL after the job's grace time. Waits until it has ended."""
     from orchestrator import registry
     from orchestrator.cli.login import forward
@@ -124,10 +125,13 @@ def cancel_command(run: str, run_root: Path) -> int:
     if sweep is not None:
         from orchestrator.cli.sweep import cancel as cancel_points
 
-        return cancel_points(sweep)
+        return cancel_points(sweep, as_json=as_json)
     found = registry.find(run, run_root)
     state, said = cancel(found)
-    click.echo(f"{found.run_id}  {coloured(state)}  {said}")
+    if as_json:
+        print_json({"run_id": found.run_id, "state": state, "reason": said})
+    else:
+        click.echo(f"{found.run_id}  {coloured(state)}  {said}")
     return 0 if state.is_final and state is not State.LOST else 1
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,12 +31,21 @@ _SET = click.option(
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked `submit` for."""
+    """What the user asked `submit` for.
+
+    Raises:
+        UsageError: JSON is to be followed by what is not.
+    """
 
     dry_run: bool
     follow: bool
     as_json: bool
     no_start: bool
+
+    def __post_init__(self) -> None:
+        if self.as_json and self.follow and not (self.dry_run or self.no_start):
+            what = "--json prints one object and --follow the run's own words; choose one"
+            raise click.UsageError(f"{what}; `orchestrate logs -f --json` follows as JSON")
 
 
 def _load(job: Path, overrides: tuple[str, ...]) -> LoadedJob:
@@ -137,7 +146,7 @@ def _submit_run(job: Path, prepared: Prepared, options: Options) -> int:
     from orchestrator import submit
 
     if options.dry_run:
-        _print_dry_run(prepared)
+        _print_dry_run(prepared, as_json=options.as_json)
         return 0
     run_dir = submit.create(prepared)
     submit.record_run(run_dir, prepared.plan, job)
@@ -192,7 +201,26 @@ def shape(prepared: Prepared) -> str:
     return ", ".join(parts)
 
 
-def _print_dry_run(prepared: Prepared) -> None:
+def dry_run_json(prepared: Prepared) -> dict[str, Any]:
+    """Return what would be run, as JSON for scripts."""
+    plan = prepared.plan
+    return {
+        "dry_run": True,
+        "name": plan.name,
+        "backend": plan.backend,
+        "launcher": plan.launcher,
+        "nodes": len(plan.hosts),
+        "ranks": plan.world_size,
+        "run_dir": plan.run_dir,
+        "files": [str(file.path) for file in prepared.files],
+        "warnings": list(prepared.warnings),
+    }
+
+
+def _print_dry_run(prepared: Prepared, *, as_json: bool) -> None:
+    if as_json:
+        print_json(dry_run_json(prepared))
+        return
     click.echo(f"{prepared.plan.name}: {shape(prepared)}")
     click.echo(f"would write {prepared.plan.run_dir}/")
     for file in prepared.files:

@@ -44,6 +44,9 @@ def submit_sweep(sweep: PreparedSweep, job_path: Path, options: Options) -> int:
     """Write and start a sweep; return the exit code."""
     from orchestrator.sweep.create import create_sweep, start_sweep
 
+    if options.dry_run and options.as_json:
+        print_json({"dry_run": True, "name": sweep.job.spec.name, **_described(sweep)})
+        return 0
     if options.dry_run:
         click.echo(f"{sweep.job.spec.name}: {len(sweep.points)} points are right")
         _print_points(sweep)
@@ -68,11 +71,14 @@ def _start_command(directory: SweepDir) -> list[str]:
 
 
 def _print_as_json(sweep: PreparedSweep, job_id: str | None, command: list[str] | None) -> None:
+    more = {"slurm_job_id": job_id} if command is None else {"command": command}
+    print_json({**_described(sweep), **more})
+
+
+def _described(sweep: PreparedSweep) -> dict[str, Any]:
     directory = sweep.directory
     points = [{"run_id": directory.run_id(point.index), "label": point.label} for point, _ in sweep.points]
-    said = {"sweep_id": directory.sweep_id, "sweep_dir": str(directory.path), "points": points}
-    more = {"slurm_job_id": job_id} if command is None else {"command": command}
-    print_json({**said, **more})
+    return {"sweep_id": directory.sweep_id, "sweep_dir": str(directory.path), "points": points}
 
 
 def _print_submitted(sweep: PreparedSweep, job_id: str | None, command: list[str] | None) -> None:
@@ -163,10 +169,13 @@ def sweep_entry(sweep: SweepDir, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def cancel(sweep: SweepDir) -> int:
+def cancel(sweep: SweepDir, *, as_json: bool = False) -> int:
     """End every point of a sweep; return the exit code."""
     from orchestrator.monitor.sweep import cancel_sweep
 
     state, words = cancel_sweep(sweep)
-    click.echo(f"{sweep.sweep_id}  {coloured(state)}  {words}")
+    if as_json:
+        print_json({"run_id": sweep.sweep_id, "state": state, "reason": words})
+    else:
+        click.echo(f"{sweep.sweep_id}  {coloured(state)}  {words}")
     return 0 if state.is_final and state is not State.LOST else 1

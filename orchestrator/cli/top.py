@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,7 @@ def top_command(run: str, web: bool, port: int, run_root: Path) -> int:
     _need("textual")
     found = registry.find(run, run_root)
     if not web:
+        _need_terminal(found)
         return _show(found)
     _need("textual_serve")
     from orchestrator.monitor.top.web import serve
@@ -60,6 +63,19 @@ def _need(package: str) -> None:
         raise OrchestratorError(
             Problem(f"{package.replace('_', '-')} is not installed beside orchestrate", "top", fix=fix)
         )
+
+
+def _need_terminal(run: RunDir) -> None:
+    """Make sure that there is a screen to draw on: a terminal, or a browser's (textual-serve's driver).
+
+    Raises:
+        OrchestratorError: there is none.
+    """
+    from orchestrator.errors import OrchestratorError, Problem
+
+    if "TEXTUAL_DRIVER" not in os.environ and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        fix = f"without one, `orchestrate status {run.run_id}` or `orchestrate logs -f {run.run_id}`"
+        raise OrchestratorError(Problem("needs a terminal", "top", fix=fix))
 
 
 def _show(run: RunDir) -> int:

@@ -69,18 +69,24 @@ class Hang:
     waiting: tuple[int, ...]
 
 
-def patience(after: float | str, step_times: Sequence[float], *, stepped: bool) -> float | None:
+def patience(
+    after: float | str, step_times: Sequence[float], interval: float, *, stepped: bool
+) -> float | None:
     """Return the seconds of silence after which ranks may hang; None when nobody wants to know.
 
     Args:
         after: `monitor.hang.after`: seconds, `auto` or `never`.
         step_times: the last steps' times, seconds.
+        interval: seconds between two measurements: two of them must have shown no CPU.
         stepped: whether the run has told of a step.
     """
     if after == "never":
         return None
-    if not isinstance(after, str):
-        return after
+    wanted = _automatic(step_times, stepped=stepped) if isinstance(after, str) else after
+    return max(wanted, 2 * interval)
+
+
+def _automatic(step_times: Sequence[float], *, stepped: bool) -> float:
     if not stepped:
         return _SHORTEST * _START
     ordered = sorted(step_times)

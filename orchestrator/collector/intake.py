@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import AttemptDir, RunDir
 
 _SCAN_SECONDS, _CUT_SECONDS, _CLOCK_SECONDS = 0.5, 60.0, 5.0
+_STEP_TIMES = 1000
 _CHUNKS = 16  # of one file in one sweep: 1 MiB, so that no file keeps the others waiting
 
 
@@ -32,6 +33,8 @@ class Seen:
         active: when it last did anything that can be seen.
         sampled: when a measurement of it last came.
         cpu: cores in use by the last one.
+        step_time: what it said that its last step took, seconds.
+        told: its last step, and when that was told.
         runs: it has started and not ended.
     """
 
@@ -39,6 +42,8 @@ class Seen:
     active: float = 0.0
     sampled: float = 0.0
     cpu: float = 0.0
+    step_time: float | None = None
+    told: tuple[int, float] | None = None
     runs: bool = False
 
 
@@ -168,13 +173,25 @@ class Intake:
     def _learn_steps(self, records: Iterable[dict[str, Any]], now: float) -> None:
         for record in records:
             self.facts.stepped = now
-            if "step_time" in record:
-                self.facts.step_times.append(record["step_time"])
-                del self.facts.step_times[:-1000]
+            step_time = self._step_time(record)
+            if step_time is not None:
+                self.facts.step_times.append(step_time)
+                del self.facts.step_times[:-_STEP_TIMES]
             if not self._first_told:
                 self._first_told = True
                 told = {"attempt": self._number, "step": record["step"], "time": record["time"]}
                 self.events.append({"event": "first_step", **told})
+
+    def _step_time(self, record: dict[str, Any]) -> float | None:
+        """Return what a step took: what its rank says, else what its times say; None where neither tells."""
+        seen = self.facts.ranks[record["rank"]]
+        told: float | None = record.get("step_time")
+        step, when = int(record["step"]), float(record["time"])
+        before, seen.told = seen.told, (step, when)
+        seen.step_time = told
+        if told is None and before is not None and step > before[0]:
+            return max(0.0, (when - before[1]) / (step - before[0]))
+        return told
 
     def _sample(self, host: str, line: bytes, now: float) -> list[dict[str, Any]]:
         sample = parse_sample(line, self._clocks.get(host, 0.0))

@@ -14,8 +14,8 @@ _SAME = {
     "train_tokens_per_second",
     "samples_per_second": "samples_s samples_sec samples_per_second samples_per_sec examples_s "
     "examples_sec examples_per_second currsamplespersec seq_s",
-    "step_time": "step_time time_per_step iter_time iteration_time elapsed_time_per_iteration step_seconds s_step "
-    "seconds_per_step sec_step time_step train_step_time",
+    "step_time": "step_time time_per_step iter_time iteration_time elapsed_time_per_iteration step_seconds "
+    "s_step seconds_per_step sec_step time_step train_step_time",
     "tflops": "tflops tflop_s tflops_gpu throughput_per_gpu tflops_per_gpu model_tflops",
     "mfu": "mfu model_flops_utilization",
     "loss_scale": "loss_scale grad_scale scale",

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.collector import hang
-from orchestrator.collector.intake import Facts, running
+from orchestrator.collector.intake import Facts, Seen, running
 from orchestrator.collector.straggler import Host, Stragglers, gpus_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Rules:
                 yield from self._stragglers.look(_hosts(facts))
 
     def _hangs(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
-        after = hang.patience(self._monitor.hang_after, facts.step_times, stepped=bool(facts.stepped))
+        wanted, stepped = self._monitor.hang_after, bool(facts.stepped)
+        after = hang.patience(wanted, facts.step_times, self._interval, stepped=stepped)
         if after is None:
             return
         found = hang.silence(running(facts, self._interval, now), facts.stepped, now, after)
@@ -69,12 +70,18 @@ class Rules:
 def _hosts(facts: Facts) -> dict[str, Host]:
     """Return the last measurements of every host, as the straggler rule takes them."""
     hosts: dict[str, Host] = {}
-    cpus: dict[str, list[float]] = {}
+    ranks: dict[str, list[Seen]] = {}
     for seen in facts.ranks.values():
-        if seen.runs and seen.sampled:
-            cpus.setdefault(seen.host, []).append(seen.cpu)
-    for name, sample in facts.samples.items():
-        clock, held = gpus_of(sample.gpus)
-        waits = not sample.gpus and name in cpus
-        hosts[name] = Host(clock, held, None, median(cpus[name]) if waits else None)
+        if seen.runs:
+            ranks.setdefault(seen.host, []).append(seen)
+    for name, of in ranks.items():
+        gpus = facts.samples[name].gpus if name in facts.samples else {}
+        clock, held = gpus_of(gpus)
+        cpu = _median([seen.cpu for seen in of if seen.sampled])
+        step_time = _median([seen.step_time for seen in of if seen.step_time is not None])
+        hosts[name] = Host(clock, held, step_time, None if gpus else cpu)
     return hosts
+
+
+def _median(values: list[float]) -> float | None:
+    return median(values) if values else None

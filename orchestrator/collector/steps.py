@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EAGER = 8  # ranks
 _A_SECOND = 50  # records of all the other ranks together
 _MOST = 100
+_TRIES = 4  # lines that are read for one that tells something
 _BAR_PAUSE = 1.0  # seconds between two records of a bar that has no figures behind it
 _ENDS = re.compile(rb"[\r\n]+")
 
@@ -122,6 +123,10 @@ def spread(lines: list[Line], most: int) -> list[Line]:
     return lines[::-1][::every][::-1] if every > 1 else lines
 
 
+def _read(lines: list[Line]) -> list[tuple[Told, int]]:
+    return [(told, line.end) for line in lines if (told := parse(line.text)) is not None]
+
+
 @dataclass
 class Tellers:
     """All ranks that tell of steps.
@@ -142,19 +147,19 @@ class Tellers:
             data: whole lines.
             now: epoch seconds.
         """
-        teller = self.known.get(rank)
-        eager = self.ranks <= EAGER or self.lowest is None or rank <= self.lowest
-        if not eager and teller is not None and now < teller.due:
+        if self.ranks <= EAGER or rank in {0, self.lowest}:
+            return _read(spread(candidates(data), _MOST))
+        teller = self._teller(rank, now)
+        if now < teller.due or not (lines := candidates(data)):
             return []
-        lines = spread(candidates(data), _MOST) if eager else candidates(data)[-4:]
-        found = [(told, line.end) for line in lines if (told := parse(line.text)) is not None]
-        if found and not eager:
-            found = found[-1:]
-            self._teller(rank).due = now + self.ranks / _A_SECOND
-        return found
+        teller.due = now + self.ranks / _A_SECOND
+        return _read(lines[-_TRIES:])[-1:]
 
-    def _teller(self, rank: int) -> Teller:
-        return self.known.setdefault(rank, Teller())
+    def _teller(self, rank: int, now: float) -> Teller:
+        """Return what is known of a rank; ranks are not all due at the same moment."""
+        if rank not in self.known:
+            self.known[rank] = Teller(due=now + rank / _A_SECOND)
+        return self.known[rank]
 
     def records(
         self, rank: int, found: Iterable[tuple[Told, float]], base: dict[str, Any]
@@ -166,7 +171,7 @@ class Tellers:
             found: what each tells, and when (epoch seconds of the supervisor's clock).
             base: what all its records have in common.
         """
-        teller, records = self._teller(rank), []
+        teller, records = self._teller(rank, 0.0), []
         for told, when in found:
             taken = teller.take(told, when)
             if taken is None:

@@ -22,6 +22,7 @@ _FEWEST = 3  # hosts; of two that differ nobody can say which is right
 _CLOCK = 0.85  # of the typical clock
 _STEP = 1.25  # of the typical step time
 _CPU = 1.5  # of the typical CPU of a rank
+_WORKS = 0.3  # cores; a rank that uses less computes nothing that others could wait for
 _ASLEEP = 0.8  # cores; where ranks that wait use more, they spin, and CPU tells nothing
 _BUSY = 0.5  # of a GPU's time
 
@@ -35,7 +36,6 @@ class Host:
         held: why the clock of one of its busy GPUs is held down; "" when none is.
         step_time: median of its ranks' step times, seconds.
         cpu: median of its ranks' CPU, cores.
-        stepping: whether ranks are past their first step.
     """
 
     clock: float | None = None
@@ -70,7 +70,7 @@ def compare(hosts: Mapping[str, Host]) -> Iterator[Finding]:
     yield from _beyond(hosts, "step_time", _STEP, None)
     cpus = [host.cpu for host in hosts.values() if host.cpu is not None]
     if cpus and median(cpus) <= _ASLEEP:
-        yield from _beyond(hosts, "cpu", _CPU, None)
+        yield from (found for found in _beyond(hosts, "cpu", _CPU, None) if found.value >= _WORKS)
 
 
 _GPUS = "its GPUs run at {value:.0f} MHz, those of the other hosts at {typical:.0f}{held}"

@@ -1,7 +1,8 @@
-"""Decide which kind of failure it is: state, hang, patterns in what was said, and at last how it ended. Pure."""
+"""Decide which kind of failure it is: by state, hang, patterns in what was said, and how it ended. Pure."""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ BY_STATE = {State.CANCELLED: "cancelled", State.TIMEOUT: "time_limit", State.PRE
 OWN_WORDS = ("message", "raised")
 _OUTSIDE_KILL = frozenset({"host_oom", "gpu_fault", "preempted", "time_limit", "cancelled"})
 _TIMED_OUT = frozenset({"collective_timeout", "hang"})
+_OF_GPUS = re.compile(r"CUDA|NCCL|cuda|nccl|cuBLAS|CUBLAS")
 _KILLED = (128 + signal.SIGKILL,)
 
 
@@ -90,14 +92,21 @@ def _of_suspects(case: Case, book: Book) -> Found:
 
 
 def _of_suspect(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> Found:
-    if suspect.signal == signal.SIGKILL or suspect.exit_code in _KILLED:
+    users = [pattern for pattern in book.patterns if pattern.users]
+    return _search(texts, users, last=True) or _by_our_patterns(suspect, texts, book)
+
+
+def _by_our_patterns(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> Found:
+    by_kill = suspect.signal == signal.SIGKILL or suspect.exit_code in _KILLED
+    if by_kill and suspect.rank is not None:
         return _killed(suspect, texts, book)
     own = [text for text in texts if text.kind in OWN_WORDS]
     others = [text for text in texts if text.kind not in OWN_WORDS]
     faults = [text for text in others if text.kind == "event"]
     found = _search(own, _strong(book.patterns, "cause"))
-    if found is not None and found.category in {"cuda_error", "nccl_error"}:
-        return _search(faults, _of_category(book, "gpu_fault")) or found  # what it was that CUDA met
+    if (found is None or found.category != "cuda_oom") and any(_OF_GPUS.search(text.joined) for text in own):
+        fault = _search(faults, _of_category(book, "gpu_fault"))  # what it was that CUDA or NCCL met
+        found = fault or found
     if found is not None:
         return found
     return _less_sure(suspect, own, others, book)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Only lines with one of these are parsed: a run of thousands of ranks has tens of thousands of others.
 _WANTED = {
-    *("attempt", "hang", "hang_over", "gpu_fault", "oom_kill", "versions_differ", "interruption"),
+    *("attempt", "hang", "hang_over", "gpu_fault", "oom_kill", "interruption"),
     *("straggler", "straggler_over", "command_exit", "retry", "requeue", "ending"),
 }
 _NEEDLES = tuple(f'"{name}"'.encode() for name in sorted(_WANTED))
@@ -67,7 +67,7 @@ def standing_hang(events: Sequence[Event]) -> Event | None:
 
 
 def faults_text(events: Sequence[Event], host: str, time: float | None) -> Text:
-    """Return what is known of a host's own faults around a time: kernel's kills, GPU faults, versions."""
+    """Return what is known of a host's own faults around a time: the kernel's kills, faults of GPUs."""
     lines = [
         Line(_words(event.data), event.line)
         for event in events
@@ -77,13 +77,13 @@ def faults_text(events: Sequence[Event], host: str, time: float | None) -> Text:
 
 
 def _concerns(event: dict[str, Any], host: str) -> bool:
-    if event["event"] in {"oom_kill", "gpu_fault"}:
-        return bool(event.get("host") == host)
-    return event["event"] == "versions_differ"
+    return event["event"] in {"oom_kill", "gpu_fault"} and str(event.get("host")) == host
 
 
 def _is_near(when: Any, time: float | None) -> bool:
-    return time is None or not isinstance(when, int | float) or time - _BEFORE <= when <= time + _AFTER
+    if time is None or not isinstance(when, int | float):
+        return True
+    return time - _BEFORE <= float(when) <= time + _AFTER
 
 
 def _words(event: dict[str, Any]) -> str:

@@ -37,11 +37,12 @@ _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PLACES = {
     "optimizer": r"optimizer\.step|_optimizer_step|initialize_optimizer_states|in step\b.*optim|optim/adam"
     r"|_configure_zero_optimizer|setup_for_real_optimizer|fused_adam|exp_avg|multi_tensor_adam",
-    "loading": r"from_pretrained|_load_state_dict|load_checkpoint|zero\.Init|partition_parameters\.py|\.to\(device"
-    r"|in _move|module\.to\b|_configure_distributed_model|\.cuda\(\)",
+    "loading": r"from_pretrained|_load_state_dict|load_checkpoint|zero\.Init|partition_parameters\.py"
+    r"|\.to\(device|in _move|module\.to\b|_configure_distributed_model|\.cuda\(\)",
     "backward": r"\.backward\(|in backward\b|_execution_engine|run_backward",
     "evaluation": r"\bgenerate\(|in generate\b|evaluat|prediction_step|in eval",
-    "saving": r"save_checkpoint|save_16bit_model|_zero3_consolidated|consolidated_16bit|save_pretrained|torch\.save",
+    "saving": r"save_checkpoint|save_16bit_model|_zero3_consolidated|consolidated_16bit|save_pretrained"
+    r"|torch\.save",
 }
 _OTHER_PROCESS = re.compile(r"Process \d+ has ([\d.]+) ([KMG]iB) memory in use")
 

@@ -140,7 +140,7 @@ def _texts_of(
         offset = _offset(attempt, suspect.host)
         faults = sampled_faults(attempt.logs / f"{stem}.samples", run.path, suspect.time, offset)
     if suspect.rank is None:
-        return (text_of("message", suspect.message), host_log, faults)
+        return (text_of("message", suspect.message, "verdict.json"), host_log, faults)
     own = attempt.logs / f"{stem}.rank{suspect.rank}"
     error = read_end("error", own.with_name(f"{own.name}.err"), run.path)
     output = read_end("output", own.with_name(f"{own.name}.out"), run.path)

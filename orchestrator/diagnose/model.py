@@ -101,5 +101,6 @@ class Diagnosis:
         candidates = tuple(Suspect(**one) for one in top.pop("candidates"))
         first = next((one for one in candidates if (one.host, one.rank) == (host, rank)), None)
         evidence = tuple(Evidence(**one) for one in top.pop("evidence"))
-        lists = {name: tuple(top.pop(name)) for name in ("advice", "patterns")}
-        return cls(first=first, candidates=candidates, evidence=evidence, **lists, **top)
+        advice, patterns = tuple(top.pop("advice")), tuple(top.pop("patterns"))
+        more: dict[str, Any] = {"first": first, "candidates": candidates, "evidence": evidence}
+        return cls(**top, **more, advice=advice, patterns=patterns)

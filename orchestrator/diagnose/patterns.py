@@ -1,4 +1,4 @@
-"""The file of patterns: which words mean which kind of failure, and what to try then. Users may add their own.
+"""The file of patterns: which words mean which kind of failure, and what to try. Users may add their own.
 
     categories:
       ID:
@@ -65,7 +65,11 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Words that mean a kind of failure."""
+    """Words that mean a kind of failure.
+
+    Attributes:
+        users: it stands in a file of the user's: it is tried before all others, in all that was said.
+    """
 
     name: str
     category: str
@@ -73,6 +77,7 @@ class Pattern:
     say: str = ""
     strength: str = "cause"
     where: tuple[str, ...] = KINDS
+    users: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,9 @@ def _load(files: tuple[str, ...]) -> Book:
             raise JobFileError(*problems)
         added = document.get("categories") or {}
         categories |= {name: _category(name, entry) for name, entry in added.items()}
-    entries = [entry for document in (*more, own) for entry in document.get("patterns") or ()]
-    return Book(categories, tuple(map(_pattern, entries)))
+    users = [_pattern(entry, users=True) for document in more for entry in document.get("patterns") or ()]
+    ours = [_pattern(entry) for entry in own["patterns"]]
+    return Book(categories, (*users, *ours))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -183,7 +189,7 @@ def _advice(entry: str | dict[str, Any]) -> Advice:
     return Advice(" ".join(entry["try"].split()), _listed(entry.get("if")))
 
 
-def _pattern(entry: dict[str, Any]) -> Pattern:
+def _pattern(entry: dict[str, Any], *, users: bool = False) -> Pattern:
     return Pattern(
         name=str(entry.get("id", entry["match"])),
         category=entry["category"],
@@ -191,4 +197,5 @@ def _pattern(entry: dict[str, Any]) -> Pattern:
         say=str(entry.get("say", "")),
         strength=entry.get("strength", "cause"),
         where=_listed(entry.get("where")) or KINDS,
+        users=users,
     )

@@ -1,4 +1,4 @@
-"""The one sentence of a diagnosis, in the order in which a person asks: who, when, what, what of the others."""
+"""The one sentence of a diagnosis, in the order in which a person asks: who, when, what, the others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def sentence(
         what = f"{message} ({how})" if how and how not in message else message
         return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}{_why_not_again(case)}"
     names = _listed([_name(one) for one in candidates])
-    return f"undetermined: the evidence cannot tell which failed first of {names}{_when(case, None)}: {message}{_others(case)}"
+    who = f"undetermined: the evidence cannot tell which failed first of {names}{_when(case, None)}"
+    return f"{who}: {message}{_others(case)}"
 
 
 def _doing(case: Case) -> str:

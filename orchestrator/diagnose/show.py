@@ -48,8 +48,8 @@ def _why(run: RunDir, told: Diagnosis, width: int) -> Iterator[str]:
     if told.advice:
         yield ""
         yield _head("what to try", told.title)
-        for one in told.advice:
-            yield from _wrapped(one, width, "  - ", "    ")
+        for advice in told.advice:
+            yield from _wrapped(advice, width, "  - ", "    ")
 
 
 def end_of_run(

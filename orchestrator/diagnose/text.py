@@ -119,7 +119,7 @@ def _tail(path: Path) -> tuple[int | None, int, bytes]:
 
 
 def _clean(line: str) -> str:
-    """Return a line as a terminal would show it: what came after the last carriage return, without colours."""
+    """Return a line as a terminal shows it: what came after the last carriage return, without colours."""
     shown = line.rstrip("\r").rsplit("\r", 1)[-1]
     return _PREFIX.sub("", _ANSI.sub("", shown)).rstrip()[:_LONGEST]
 
@@ -182,11 +182,12 @@ def is_exception(message: str) -> bool:
 
 
 def own_frame(chain: Text) -> Line | None:
-    """Return the innermost line of a traceback that lies in the user's own code, not in an installed package."""
+    """Return the innermost line of a traceback in the user's own code, not in an installed package."""
     frames = [line for line in chain.lines if re.match(r'\s*File ".+", line \d+', line.text)]
     own = [
         line
         for line in frames
         if not re.search(r"site-packages|dist-packages|/lib/python3|<frozen", line.text)
     ]
-    return (own or frames or [None])[-1]
+    found = own or frames
+    return found[-1] if found else None

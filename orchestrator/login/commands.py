@@ -129,11 +129,5 @@ def _entry(run: RemoteRun) -> dict[str, Any]:
     elif not state.is_final and time.time() - seen > 60:
         last["reason"] = f"not connected to {run.host}; {state} when last seen"
         state = State.UNKNOWN
-    return {
-        "run_id": run.run_id,
-        "run_dir": run.run_dir,
-        "login": run.host,
-        "created": run.created,
-        **last,
-        "state": state,
-    }
+    own = {"run_id": run.run_id, "run_dir": run.run_dir, "login": run.host, "created": run.created}
+    return {**last, **own, "state": state}

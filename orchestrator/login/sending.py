@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _CHUNK = 1 << 20
-_NEVER = {"secrets.env", "notify.json", "control.json", "agent.pyz"}  # secrets, and what only a running job can use
+# Secrets, and what only a running job can use.
+_NEVER = {"secrets.env", "notify.json", "control.json", "agent.pyz"}
 _NOT_LOGS = {"rendered", "workdir", *_NEVER}
 _RECORDS = (".json", ".jsonl", ".yaml", ".log", ".txt", ".sbatch", ".sh", ".out", ".err")
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def overview(run: RunDir, status: dict[str, Any]) -> dict[str, Any]:
     """Return what `list --json` has of a run.
 
-    Beside run_id, run_dir, created and the status: name, backend, nodes, ranks, started, ended (epoch seconds),
-    seconds (from the first start to the end, or to now), progress (see monitor.progress) and diagnosis
-    (category and summary); None, or {} for progress, is what is not known or not yet.
+    Beside run_id, run_dir, created and the status: name, backend, nodes, ranks, started and ended (epoch
+    seconds), seconds (from the first start to the end, or to now), progress (see monitor.progress) and
+    diagnosis (category and summary); None, or {} for progress, is what is not known or not yet.
     """
     record = run.record()
     return {
@@ -43,8 +43,8 @@ def _shape(run: RunDir) -> dict[str, Any]:
 
 def _times(run: RunDir, record: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
     """Return when the run began and ended; one that is lost without a verdict has an end that nobody saw."""
-    started, verdict = record.get("started"), run.verdict() or {}
-    ended = verdict.get("ended")
+    verdict = run.verdict() or {}
+    started, ended = record.get("started", verdict.get("started")), verdict.get("ended")
     until = ended if status["state"].is_final else time.time()
     seconds = None if started is None or until is None else max(0.0, float(until) - float(started))
     return {"started": started, "ended": ended, "seconds": seconds}

@@ -14,6 +14,7 @@ from orchestrator.notify.message import make_message
 from orchestrator.notify.notifier import channels
 from orchestrator.notify.occasions import is_wanted, of_end
 from orchestrator.rundir import RunDir
+from orchestrator.supervisor.diagnosing import write_diagnosis
 
 _SECONDS = 120.0
 
@@ -23,6 +24,8 @@ def main() -> int:
     run = RunDir(Path(sys.argv[1]))
     values = {**os.environ, **json.loads(sys.stdin.read() or "{}")}
     plan, status = run.latest_plan(), current_status(run)
+    if run.verdict() is not None:
+        write_diagnosis(run)  # which its supervisor would have written
     occasion = of_end(status["state"])
     message = make_message(occasion, facts_of(run, plan, status))
     ways = channels(run, plan, values)

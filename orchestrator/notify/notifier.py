@@ -34,8 +34,12 @@ def start_notifying(run_dir: RunDir, plan: LaunchPlan) -> Notifier | None:
     """Start to tell people of a run; None where nobody is to be told."""
     if not plan.notify:
         return None
-    notifier = Notifier(run_dir, plan)
-    notifier.start()
+    try:
+        notifier = Notifier(run_dir, plan)
+        notifier.start()
+    except Exception:  # noqa: BLE001 - whatever it is, the run must not suffer from it
+        traceback.print_exc()
+        return None
     return notifier
 
 

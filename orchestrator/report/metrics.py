@@ -11,7 +11,7 @@ from array import array
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report.series import Band, Curve, number
+from orchestrator.report.series import Band, Curve, Tally, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +20,11 @@ CURVES = (
     *("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "samples_per_second"),
     *("step_time", "tflops", "mfu", "loss_scale"),
 )
+_TOLD = {
+    "gpu": ("memory_total", "ecc_errors"),
+    "host": ("memory_total", "cores", "disk_free"),
+    "rank": (),
+}
 _BANDS = {
     "gpu": ("utilization", "memory", "temperature", "power"),
     "host": ("memory", "cpu", "sent", "received"),
@@ -70,41 +75,38 @@ class Totals:
     """Sums of one host's samples."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
-        self._peaks: dict[str, float] = {}
-        self._lows: dict[str, float] = {}
+        self._tallies: dict[str, Tally] = {}
         self.throttled = 0
         self.gpu_samples = 0
 
     def add(self, name: str, value: float) -> None:
         """Add a value that is a number."""
-        total, count = self._sums.get(name, (0.0, 0))
-        self._sums[name] = (total + value, count + 1)
-        self._peaks[name] = max(value, self._peaks.get(name, value))
-        self._lows[name] = min(value, self._lows.get(name, value))
+        tally = self._tallies.get(name)
+        if tally is None:
+            tally = self._tallies[name] = Tally()
+        tally.add(value)
 
-    def mean(self, name: str) -> float | None:
-        """Return the mean of the values so named; None where there is none."""
-        total, count = self._sums.get(name, (0.0, 0))
-        return total / count if count else None
+    def _of(self, what: str, name: str) -> float | None:
+        tally = self._tallies.get(name)
+        return None if tally is None else float(getattr(tally, what))
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures of one line of the table; what was never told is absent."""
         told = {
-            "gpu_utilization": self.mean("gpu.utilization"),
-            "gpu_memory": self._peaks.get("gpu.memory"),
-            "gpu_memory_total": self._peaks.get("gpu.memory_total"),
-            "temperature": self._peaks.get("gpu.temperature"),
-            "power": self.mean("gpu.power"),
+            "gpu_utilization": self._of("mean", "gpu.utilization"),
+            "gpu_memory": self._of("high", "gpu.memory"),
+            "gpu_memory_total": self._of("high", "gpu.memory_total"),
+            "temperature": self._of("high", "gpu.temperature"),
+            "power": self._of("mean", "gpu.power"),
             "throttled": self.throttled / self.gpu_samples if self.gpu_samples else None,
-            "ecc_errors": self._peaks.get("gpu.ecc_errors"),
-            "cpu": self.mean("host.cpu"),
-            "cores": self._peaks.get("host.cores"),
-            "memory": self._peaks.get("host.memory"),
-            "memory_total": self._peaks.get("host.memory_total"),
-            "network": _sum(self.mean("host.sent"), self.mean("host.received")),
-            "disk_free": self._lows.get("host.disk_free"),
-            "step_time": self.mean("step.step_time"),
+            "ecc_errors": self._of("high", "gpu.ecc_errors"),
+            "cpu": self._of("mean", "host.cpu"),
+            "cores": self._of("high", "host.cores"),
+            "memory": self._of("high", "host.memory"),
+            "memory_total": self._of("high", "host.memory_total"),
+            "network": _sum(self._of("mean", "host.sent"), self._of("mean", "host.received")),
+            "disk_free": self._of("low", "host.disk_free"),
+            "step_time": self._of("mean", "step.step_time"),
         }
         return {name: _short(value) for name, value in told.items() if value is not None}
 
@@ -135,8 +137,14 @@ class Metrics:
             for kind, names in (*_BANDS.items(), ("step", ("step_time",)))
             for name in names
         }
+        self._fields = {
+            kind: [
+                (name, f"{kind}.{name}", self.bands.get(f"{kind}.{name}")) for name in (*names, *_TOLD[kind])
+            ]
+            for kind, names in _BANDS.items()
+        }
         self.gpus = False
-        self._sums: dict[str, tuple[float, int]] = {}
+        self._means: dict[str, Tally] = {}
         self._took = array("d")
 
     def take(self, records: Iterable[dict[str, Any]]) -> None:
@@ -152,8 +160,8 @@ class Metrics:
 
     def mean(self, name: str) -> float | None:
         """Return the mean of a curve's values; None where there is none."""
-        total, count = self._sums.get(name, (0.0, 0))
-        return total / count if count else None
+        tally = self._means.get(name)
+        return None if tally is None else tally.mean
 
     def step_seconds(self) -> tuple[float, float] | None:
         """Return median and 99th percentile of the seconds that a step took; None for too few reports.
@@ -174,8 +182,7 @@ class Metrics:
             curve = self.curves[name]
             curve.add(record, value)
             if record.get("rank", 0) == curve.rank and math.isfinite(value):
-                total, count = self._sums.get(name, (0.0, 0))
-                self._sums[name] = (total + value, count + 1)
+                self._means.setdefault(name, Tally()).add(value)
         took = number(record.get("step_time"))
         if took is not None and math.isfinite(took):
             if record.get("rank", 0) == self.curves["step_time"].rank:
@@ -184,20 +191,18 @@ class Metrics:
             self._totals(record).add("step.step_time", took)
 
     def _take_sample(self, kind: str, record: dict[str, Any]) -> None:
-        totals = self._totals(record)
-        for name in _BANDS[kind]:
+        totals, time = self._totals(record), record["time"]
+        for name, full, band in self._fields[kind]:
             value = number(record.get(name))
-            if value is not None and math.isfinite(value):
-                self.bands[f"{kind}.{name}"].add(record["time"], value)
-                totals.add(f"{kind}.{name}", value)
+            if value is None or not math.isfinite(value):
+                continue
+            totals.add(full, value)
+            if band is not None:
+                band.add(time, value)
         if kind == "gpu":
             self.gpus = True
             totals.gpu_samples += 1
             totals.throttled += "throttled" in record
-        for name in ("memory_total", "ecc_errors", "cores", "disk_free"):
-            value = number(record.get(name))
-            if value is not None and math.isfinite(value):
-                totals.add(f"{kind}.{name}", value)
 
     def _totals(self, record: dict[str, Any]) -> Totals:
         return self.hosts.setdefault(str(record.get("host", "")), Totals())

@@ -95,7 +95,7 @@ def _head(document: dict[str, Any]) -> list[str]:
 
 def _where(ran: dict[str, Any]) -> str:
     names = {"slurm": "Slurm", "local": "this machine", "pdsh": "pdsh", "ssh": "ssh"}
-    return names.get(ran["backend"], ran["backend"])
+    return names.get(ran["backend"], str(ran["backend"]))
 
 
 def _verdict(document: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 _TIMES = (
-    *(1, 2, 5, 10, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
-    *(_HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 5 * _DAY, 10 * _DAY, 30 * _DAY),
+    *(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0),
+    *(minutes * _MINUTE for minutes in (1, 2, 5, 10, 15, 30)),
+    *(hours * _HOUR for hours in (1, 2, 3, 6, 12)),
+    *(days * _DAY for days in (1, 2, 5, 10, 30)),
 )
 _SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -40,8 +42,8 @@ def ticks(low: float, high: float, many: int, *, binary: bool = False) -> list[f
 
 
 def time_ticks(end: float, start: float = 0.0) -> list[float]:
-    """Return about five round times (seconds) in a range."""
-    step = next((t for t in _TIMES if (end - start) / t <= 6), (end - start) / 5 or 1.0)
+    """Return about four round times (seconds) in a range."""
+    step = next((t for t in _TIMES if (end - start) / t <= 4.5), (end - start) / 4 or 1.0)
     first = math.ceil(start / step - 1e-9)
     return [(first + i) * step for i in range(math.floor(end / step + 1e-9) - first + 1)]
 

@@ -14,7 +14,7 @@ _SECONDS = 2.0  # a reader that finds no diagnosis makes its own
 
 
 def write_diagnosis(run_dir: RunDir) -> None:
-    """Diagnose a run in a process that may take two seconds: a user's regular expression may take for ever."""
+    """Diagnose a run in a process that has two seconds: a user's regular expression may take for ever."""
     argv = [sys.executable, "-m", "orchestrator.diagnose", str(run_dir.path)]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, timeout=_SECONDS)

@@ -1,7 +1,7 @@
 """Run the collector beside an attempt, note what it finds, and end a run that hangs.
 
-The collector is a process of its own, so that 50,000 log lines a second take nothing from the control channel.
-A thread reads what it says. One that dies is started again, a few times; the run does not depend on it.
+The collector is a process of its own, so that 50,000 log lines a second take nothing from the control
+channel. A thread reads what it says. One that dies is started again, a few times; the run does not need it.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ class Watching:
             except OSError as error:
                 code = str(error)
             if self._over.wait(2.0**turn):
-                return
+                break
             self._run_dir.add_event("collector_ended", code=code, again=turn < _RESTARTS)
+        self._pass_on({"event": "taken_in"})  # nobody is there to say so, and the verdict should not wait
 
     def _one(self) -> int | str:
         command = [sys.executable, "-m", "orchestrator.collector", str(self._run_dir.path), str(self._number)]

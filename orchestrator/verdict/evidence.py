@@ -13,9 +13,18 @@ _PEER_LOST = re.compile(
     r"DistBackendError|Socket Timeout|recvValue failed|gloo/transport|Timed out waiting|heartbeat|"
     r"SignalException|Process got signal|RendezvousConnectionError|RendezvousClosedError|"
     r"DistNetworkError|DistStoreError|Connection refused|failed to recv|wait timeout|"
-    r"collective operation timeout|failed to pass monitoredBarrier"
+    r"collective operation timeout|(failed to pass|reached) monitoredBarrier"
 )
-"""What a rank says when another one has gone, or did not come (torch 2.13 with gloo and NCCL, torchelastic)."""
+"""What a rank says when another one has gone or did not come (torch 2.13: gloo, NCCL, torchelastic)."""
+_PEER_GONE = re.compile(
+    r"by peer|Broken pipe|[Rr]emote|[Tt]imed? ?out|recv|heartbeat|SignalException|got signal|Rendezvous|"
+    r"DistStoreError|monitoredBarrier"
+)
+_OWN_TROUBLE = re.compile(
+    r"Unable to find address|unhandled cuda error|Cuda failure|CUDA error|ncclInvalidUsage|invalid usage|"
+    r"Duplicate GPU|no socket interface"
+)
+"""What it says in the same exceptions of a trouble of its own."""
 _SERVICE = re.compile(r"https?://|HTTPS?Connection|urllib3|requests\.exceptions|aiohttp|wandb|mlflow")
 """What it says when that was no rank, but a service that its script uses."""
 
@@ -61,8 +70,13 @@ class RankEnd:
     @property
     def lost_peer(self) -> bool:
         """Tell whether it only reports that another rank has gone; no lost peer sends SIGKILL (OOM does)."""
-        said = bool(_PEER_LOST.search(self.message)) and not _SERVICE.search(self.message)
-        return said and self.signal != signal.SIGKILL
+        own = _SERVICE.search(self.message) or _OWN_TROUBLE.search(self.message)
+        return self.signal != signal.SIGKILL and not own and bool(_PEER_LOST.search(self.message))
+
+    @property
+    def surely_lost_peer(self) -> bool:
+        """Tell whether another rank must have gone, or not have come, for it to say what it said."""
+        return self.lost_peer and bool(_PEER_GONE.search(self.message))
 
     @property
     def raised_before_term(self) -> bool:

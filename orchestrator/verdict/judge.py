@@ -125,6 +125,8 @@ def _first_failure(hosts: tuple[HostEnd, ...]) -> tuple[Cause | None, tuple[Caus
         return _earliest([*map(_of_rank, own), *(_of_host(host) for host in faulty if host.name not in told)])
     if faulty:
         return _earliest_host(faulty)
+    if len(ranks) == 1 and ranks[0].term_time is None and not ranks[0].surely_lost_peer:
+        return _cause(ranks[0]), (_cause(ranks[0]),)
     return _of_the_missing(hosts, ranks) or (None, tuple(map(_cause, ranks)))
 
 

@@ -1,7 +1,7 @@
 """A training that hangs: all ranks sum over gloo, and from a step on one of them reads what never comes.
 
-`--stuck R` and `--at STEP` say who and when. `--busy R --busy-seconds S`: at that step that rank computes for a
-while instead, and the others wait for it.
+`--stuck R` and `--at STEP` say who and when. `--busy R --busy-seconds S`: at that step that rank computes
+for a while instead, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ for step in range(1, args.steps + 1):
     total = torch.ones(1000)
     dist.all_reduce(total)
     if dist.get_rank() == 0:
-        print(f"step {step}/{args.steps} loss {1 / step:.3f} step_time {time.monotonic() - began:.2f}s", flush=True)
+        print(
+            f"step {step}/{args.steps} loss {1 / step:.3f} step_time {time.monotonic() - began:.2f}s",
+            flush=True,
+        )
     time.sleep(0.1)
 dist.destroy_process_group()

@@ -27,11 +27,12 @@ def test_status_shows_state_reason_and_hosts(zero_run, here):
     lines = click("status", "zero-aaaa").output.splitlines()
     assert lines[0] == "zero-aaaa  RUNNING  "
     assert lines[1] == f"directory  {zero_run.path}"
-    assert [line.split() for line in lines[2:]] == [
+    assert [line.split() for line in lines[2:5]] == [
         ["host", "state", "ranks", "what"],
         ["node1", "waiting", "2"],
         ["node2", "running", "2"],
     ]
+    assert [line.split(maxsplit=1)[1] for line in lines[5:]] == ["node2: launcher started"]
 
 
 def test_status_and_list_as_json_are_for_scripts(zero_run, here):

@@ -61,7 +61,10 @@ def test_a_tool_that_fails_is_quoted(python, tmp_path):
     refusing = tmp_path / "py-spy"
     refusing.write_text("#!/bin/sh\necho 'Error: Permission Denied: Try running again' >&2\nexit 1\n")
     refusing.chmod(0o755)
-    assert dumping.dump(str(refusing), stuck.pid) == ("", "py-spy: Error: Permission Denied: Try running again")
+    assert dumping.dump(str(refusing), stuck.pid) == (
+        "",
+        "py-spy: Error: Permission Denied: Try running again",
+    )
 
 
 def test_a_host_without_the_tool_says_so_and_takes_the_supervisors(python, tmp_path, monkeypatch):

@@ -53,6 +53,7 @@ def loaded(here, *words: str) -> set[str]:
         ["logs"],
         ["completion", "bash"],
         ["checkpoint", "--help"],
+        ["report", "--help"],
         ["checkpoint", "list", "."],
     ],
     ids=" ".join,

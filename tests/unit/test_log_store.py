@@ -40,7 +40,9 @@ def test_a_host_writes_its_own_logs_and_nothing_else(attempt, name):
     assert LogStore(attempt).sizes(host()) == {}
 
 
-@pytest.mark.parametrize("name", ["node1.log", "node1.times", "node1.samples", "node1.rank0.out", "node1.rank1.err"])
+@pytest.mark.parametrize(
+    "name", ["node1.log", "node1.times", "node1.samples", "node1.rank0.out", "node1.rank1.err"]
+)
 def test_a_hosts_own_logs_are_kept(attempt, name):
     assert LogStore(attempt).write(host(), {"file": name, "offset": 0}, b"abc") == 3
     assert LogStore(attempt).sizes(host()) == {name: 3}

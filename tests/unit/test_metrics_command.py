@@ -12,10 +12,14 @@ import subprocess
 import urllib.parse
 import urllib.request
 
+import click as click_module
 import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.cli.login import _words
+from orchestrator.cli.main import cli
+from orchestrator.cli.metrics import metrics_command
 from orchestrator.monitor.metrics.columns import shown
 from orchestrator.monitor.metrics.prometheus import Latest
 from orchestrator.monitor.metrics.select import KINDS, Selected, Selection
@@ -134,6 +138,15 @@ def test_what_does_not_fit_together_is_an_error(run, words):
 )
 def test_a_value_on_the_screen(name, value, words):
     assert shown(name, value) == words
+
+
+def test_a_zero_reaches_the_login_host_too():
+    group = click_module.Context(cli, info_name="orchestrate")
+    words = ["last", "--prometheus", "0", "--tail", "0", "--kind", "gpu", "--kind", "host", "-f"]
+    context = metrics_command.make_context("metrics", words, parent=group)
+    assert sorted(_words(context, "/far/run")) == sorted(
+        ["metrics", "/far/run", "--prometheus=0", "--tail=0", "--kind=gpu", "--kind=host", "--follow"]
+    )
 
 
 # -- Prometheus -------------------------------------------------------------------------------------

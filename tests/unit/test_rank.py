@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.agent.rank import rank_environment
+from orchestrator.agent.rank import rank_environment, stack_environment
+from orchestrator.monitor.stacks import where
 
 if TYPE_CHECKING:
     import subprocess
@@ -161,6 +162,35 @@ def test_of_two_sigterms_the_rank_gets_one(shim):
     assert rank.log("out") == "ready\n1\n"
     assert record["exit_code"] == 7
     assert before <= record["term_time"] <= record["time"]
+
+
+STUCK = """
+import time
+def read_batch():
+    print("ready", flush=True)
+    time.sleep(600)
+read_batch()
+"""
+
+
+def test_a_rank_that_hangs_leaves_its_stacks_and_no_core_when_it_is_told_to_end(shim):
+    rank = shim(sys.executable, "-c", STUCK)
+    wait_for(rank.folder / "fd00%3A%3A1.rank5.out", "ready")
+    (rank.folder / "abort.5").touch()
+    rank.process.send_signal(TERM)
+    record = rank.end()
+    assert (record["signal"], record["message"]) == (signal.SIGABRT, "Fatal Python error: Aborted")
+    assert record["term_time"] is not None
+    assert str(where(rank.log("err"))) == "<string>:5 read_batch"
+
+
+def test_what_the_user_has_set_for_stacks_stays(folder):
+    assert stack_environment({}, "/d", "a.rank5") == {
+        "PYTHONFAULTHANDLER": "1",
+        "TORCH_FR_DUMP_TEMP_FILE": "/d/a.rank5.fr.",
+    }
+    own = {"PYTHONFAULTHANDLER": "", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/mine"}
+    assert stack_environment(own, "/d", "a.rank5") == {}
 
 
 def test_a_rank_that_ignores_sigterm_is_reported_when_it_is_killed(shim):

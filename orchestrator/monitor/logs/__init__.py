@@ -1,8 +1,8 @@
 """The logs of a run's hosts and ranks as one, by time, with the origin of each line.
 
 Hosts tell when which log was how long (`HOST.times`), by their own clocks; `clocks.json` tells how far those
-are off. So a line's time is right to about a quarter of a second, and to the uncertainty of the clock. Lines of
-one log keep their order always. What is not told is not made up:
+are off. So a line's time is right to about a quarter of a second and the clock's uncertainty. Lines of one
+log keep their order always. What is not told is not made up:
 
 - A host that has left no list (an older run) comes first, log after log, its lines without a time.
 - What a log holds beyond the list (the agent was killed) comes where the list ends, without a time.

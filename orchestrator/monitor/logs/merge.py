@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.monitor.logs.index import BackwardIndex, first_line_since, last_time, size_before
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.monitor.logs.select import Selection, Stream
 
 _MEMORY = 1 << 26  # bytes for blocks of all logs together
+_THREADS = 8
 _LARGEST, _SMALLEST = 1 << 18, 1 << 12
 
 
@@ -37,8 +40,25 @@ def merged(
     now: float | None = None,
 ) -> Iterator[Piece]:
     """Yield what has been written to some logs, by time; see Source.pieces for the arguments."""
+    sources = list(sources)
+    if search.passes_over:
+        _pass_over(sources, search)
     pieces = (_bounded(source.pieces(search, last=last, now=now), selection) for source in sources)
     return heapq.merge(*pieces)
+
+
+def _pass_over(sources: Sequence[Source], search: Search) -> None:
+    """Let each log go to its first line that may be wanted: the first of all is among those.
+
+    Threads do this side by side, since what they wait for is the disk, or the C library's search.
+    """
+    if len(sources) == 1:
+        return
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        paths = [source.reader.path for source in sources]
+        offsets = [source.reader.offset for source in sources]
+        for source, offset in zip(sources, pool.map(search.pass_over, paths, offsets), strict=True):
+            source.reader.offset = offset
 
 
 def _bounded(pieces: Iterator[Piece], selection: Selection) -> Iterator[Piece]:

@@ -10,11 +10,28 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _MOST = 8  # needles; with more, looking for each costs more than trying the expression
 # With IGNORECASE, Python finds i, k, s in Turkish i's, the Kelvin sign and the long s too.
 _FOLDED = frozenset("iIkKsS")
+_OTHER_PARSER = (
+    ImportError,
+    AttributeError,
+    TypeError,
+    ValueError,
+)  # another Python's: lines are tried one by one
+_SEES_OTHERS = frozenset(
+    (
+        "ASSERT",
+        "ASSERT_NOT",
+        "ATOMIC_GROUP",
+        "POSSESSIVE_REPEAT",
+        "GROUPREF_EXISTS",
+        "AT_BEGINNING_STRING",
+        "AT_END_STRING",
+    )
+)
 
 
 def needles(pattern: re.Pattern[str]) -> tuple[bytes, ...] | None:
@@ -24,14 +41,41 @@ def needles(pattern: re.Pattern[str]) -> tuple[bytes, ...] | None:
         None where there are no such texts, or too many of them.
     """
     try:
-        parser: Any = importlib.import_module("re._parser")  # private: sre_parse before Python 3.11
-        tree = parser.parse(pattern.pattern, pattern.flags)
-        found = _of_sequence(tree, ignore_case=bool(pattern.flags & re.IGNORECASE))
-    except (ImportError, AttributeError, TypeError, ValueError):
-        return None  # another Python's parser: lines are tried one by one
+        found = _of_sequence(_parsed(pattern), ignore_case=bool(pattern.flags & re.IGNORECASE))
+    except _OTHER_PARSER:
+        return None
     if not found or len(found) > _MOST or not all(found):
         return None
     return tuple(text.encode() for text in sorted(found))
+
+
+def across_lines(pattern: re.Pattern[str]) -> re.Pattern[str] | None:
+    """Return a pattern that, in a text of many lines, finds a match in every line that matches by itself.
+
+    Returns:
+        None where what is around a line may keep a match from being found (lookahead, `a*+`).
+    """
+    try:
+        operators = set(_operators(_parsed(pattern)))
+    except _OTHER_PARSER:
+        return None
+    if operators & _SEES_OTHERS:
+        return None
+    return re.compile(pattern.pattern, pattern.flags | re.MULTILINE)
+
+
+def _parsed(pattern: re.Pattern[str]) -> Any:
+    parser: Any = importlib.import_module("re._parser")  # private; there from Python 3.11 on
+    return parser.parse(pattern.pattern, pattern.flags)
+
+
+def _operators(tree: Any) -> Iterator[str]:
+    """Yield the names of all operators and kinds of anchors in a parsed expression."""
+    if isinstance(tree, tuple | list) or hasattr(tree, "data"):
+        for part in tree:
+            yield from _operators(part)
+    elif not isinstance(tree, int) or hasattr(tree, "name"):
+        yield str(tree)
 
 
 def _of_sequence(tree: Iterable[Any], *, ignore_case: bool) -> set[str]:

@@ -9,12 +9,15 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    PassOver = Callable[[Path, int], int]
 
 LONGEST = 1 << 24
 """Bytes of a line that are shown as one; the rest of a longer one is shown as further lines."""
 
+_TRIES = 4
 _LARGEST = 1 << 18  # bytes of a block that is read backwards
 
 
@@ -51,14 +54,20 @@ class Reader:
         self.path = path
         self.chunk = chunk
         self.offset = 0
+        self._in_vain = 0
         self._searched = 0  # no line ends between `offset` and here
 
-    def blocks(self, *, last: bool) -> Iterator[tuple[int, bytes]]:
-        """Yield offset and bytes of what has been written; with `last` also a line without an end."""
+    def blocks(self, *, last: bool, pass_over: PassOver | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and bytes of what has been written, but for what may be passed over.
+
+        Args:
+            last: also a line that has no end yet.
+            pass_over: returns where to go on, from a path and the offset of a line.
+        """
         if not last and not self._has_line():
             return
         size = self.chunk
-        while data := read_at(self.path, self.offset, size):
+        while data := self._next(size, pass_over):
             cut = self._cut(data, size, last=last)
             if cut is None:
                 size *= 4
@@ -67,6 +76,13 @@ class Reader:
                 return
             start, self.offset, size = self.offset, self.offset + cut, self.chunk
             yield start, data if cut == len(data) else data[:cut]
+
+    def _next(self, size: int, pass_over: PassOver | None) -> bytes:
+        """Read on. What is passed over in vain is read twice, so that is given up soon."""
+        if pass_over is not None and size == self.chunk and self._in_vain < _TRIES:
+            before, self.offset = self.offset, pass_over(self.path, self.offset)
+            self._in_vain = self._in_vain + 1 if self.offset == before else 0
+        return read_at(self.path, self.offset, size)
 
     def _cut(self, data: bytes, asked: int, *, last: bool) -> int | None:
         """Return how many bytes to give now; None where more has to be read first."""

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.monitor.logs.needles import needles
+from orchestrator.monitor.logs.memory import pass_over
+from orchestrator.monitor.logs.needles import across_lines, needles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from orchestrator.monitor.logs.text import Texts
 
-
-def _finder() -> Callable[[bytes, bytes, int], int]:
-    """Return a search for bytes: the C library's, which is faster than CPython 3.11's where words repeat."""
-    try:
-        memmem = ctypes.CDLL(None).memmem
-    except (AttributeError, OSError):
-        return bytes.find
-    memmem.restype = ctypes.c_void_p
-    memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
-    address_of = ctypes.pythonapi.PyBytes_AsString
-    address_of.restype = ctypes.c_void_p
-    address_of.argtypes = (ctypes.py_object,)
-
-    def find(block: bytes, needle: bytes, start: int) -> int:
-        base: int = address_of(block)
-        found: int | None = memmem(base + start, len(block) - start, needle, len(needle))
-        return -1 if found is None else found - base
-
-    return find
+_SPARSE = 4000  # bytes for each line that may hold a needle in vain
 
 
 class Search:
@@ -39,9 +22,11 @@ class Search:
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
-        self._needles = None if texts.pattern is None else needles(texts.pattern)
+        certain = None if texts.pattern is None else needles(texts.pattern)
+        # A colour may stand in the middle of what is shown as one text.
+        self._needles = None if certain is None else (*certain, b"\x1b")
         self._lower = texts.pattern is not None and bool(texts.pattern.flags & re.IGNORECASE)
-        self._find = _finder()
+        self._across = None if texts.pattern is None else across_lines(texts.pattern)
 
     def spans(self, block: bytes) -> Iterator[tuple[int, int]]:
         """Yield begin and end of what is wanted of a block: whole lines, in order."""
@@ -55,25 +40,61 @@ class Search:
         if self._texts.pattern is None:
             yield from _lines(block)
             return
+        tried = found = 0
         for start, end in self._candidates(block):
+            tried += 1
             if self._texts.of(block[start:end]):
+                found += 1
                 yield start, end
+        if tried > 2 * found + len(block) // _SPARSE and self._across is not None:
+            self._needles = None  # most lines hold them, and few match
+
+    @property
+    def passes_over(self) -> bool:
+        """Tell whether pass_over may be of use."""
+        return self._needles is not None and not self._lower
+
+    def pass_over(self, path: Path, offset: int) -> int:
+        """Return where a log's next line that may be wanted is, or a line before it.
+
+        Args:
+            path: the log.
+            offset: of the line at which to begin.
+        """
+        return pass_over(path, offset, self._needles) if self._needles and not self._lower else offset
 
     def _candidates(self, block: bytes) -> Iterator[tuple[int, int]]:
-        if self._needles is None or b"\x1b" in block:  # a colour may stand in the middle of a needle
-            return _lines(block)
-        return self._holding(block.lower() if self._lower else block, self._needles)
+        if self._needles is not None:
+            return _holding(block.lower() if self._lower else block, self._needles)
+        if self._across is not None and b"\x1b" not in block and b"\r" not in block and block.isascii():
+            return _matching(block, self._across)
+        return _lines(block)
 
-    def _holding(self, block: bytes, wanted: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
-        """Yield the lines that hold one of some texts."""
-        at = {needle: self._find(block, needle, 0) for needle in wanted}
-        while found := [place for place in at.values() if place >= 0]:
-            first = min(found)
-            start, end = block.rfind(b"\n", 0, first) + 1, block.find(b"\n", first) + 1 or len(block)
-            yield start, end
-            for needle, place in at.items():
-                if 0 <= place < end:
-                    at[needle] = self._find(block, needle, end)
+
+def _holding(block: bytes, wanted: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
+    """Yield the lines of a block that hold one of some texts."""
+    at = {needle: place for needle in wanted if (place := block.find(needle)) >= 0}
+    while at:
+        first = min(at.values())
+        start, end = block.rfind(b"\n", 0, first) + 1, block.find(b"\n", first) + 1 or len(block)
+        yield start, end
+        at = {
+            needle: place
+            for needle, before in at.items()
+            if (place := before if before >= end else block.find(needle, end)) >= 0
+        }
+
+
+def _matching(block: bytes, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Yield the lines of some ASCII text in which a match begins, be it that it ends in a later one."""
+    text = block.decode("ascii")
+    end = 0
+    while found := pattern.search(text, end):
+        start = text.rfind("\n", 0, found.start()) + 1
+        end = text.find("\n", found.start()) + 1 or len(text)
+        yield start, end
+        if end == len(text):
+            return
 
 
 def _lines(block: bytes) -> Iterator[tuple[int, int]]:

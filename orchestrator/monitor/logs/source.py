@@ -56,7 +56,7 @@ class Source:
             last: also a line that has no end yet.
             now: the time of lines that the host has not told the time of.
         """
-        for offset, block in self.reader.blocks(last=last):
+        for offset, block in self.reader.blocks(last=last, pass_over=search.pass_over):
             for start, end in search.spans(block):
                 yield from self._timed(offset, block, (start, end), now)
 

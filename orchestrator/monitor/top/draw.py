@@ -37,6 +37,7 @@ _SHOWN = (
 _CURVES = ("loss", "tokens_per_second", "samples_per_second", "step_time", "grad_norm", "learning_rate")
 _SEVERITIES = (("", " "), ("bold", "•"), ("bold red", "✗"))
 _ZOOMED = 100  # points
+_WHY = 44  # characters of why a rank looks slow
 
 
 def header(snapshot: Snapshot, now: float, width: int, stale: float = 0.0) -> list[Row]:
@@ -157,12 +158,14 @@ def rank_rows(ranks: Sequence[RankView]) -> list[Row]:
         return [[("no rank to show", "dim")]]
     shown = [column for column in _COLUMNS if any(column[2](one) for one in ranks)]
     name = max(4, *(len(one.host) for one in ranks))
-    titles = [f"{title:>{width}}" for title, width, _ in shown]
-    head = "  ".join([f"{'rank':>5}", f"{'host':<{name}}", *titles, "why"])
-    rows: list[Row] = [[(head, "bold")]]
+    why = min(_WHY, max(len(one.why) for one in ranks))
+    titles = [f"{'why':<{why}}"] if why else []
+    titles += [f"{title:>{width}}" for title, width, _ in shown]
+    rows: list[Row] = [[("  ".join([f"{'rank':>5}", f"{'host':<{name}}", *titles]), "bold")]]
     for one in ranks:
-        cells = "  ".join(f"{cell(one):>{width}}" for _, width, cell in shown)
-        rows.append([(f"{one.rank:>5}  {one.host:<{name}}  {cells}", ""), (f"  {one.why}", "yellow")])
+        cells = [f"{cell(one):>{width}}" for _, width, cell in shown]
+        told = [(f"{one_line(one.why, why):<{why}}  ", "yellow")] if why else []
+        rows.append([(f"{one.rank:>5}  {one.host:<{name}}  ", ""), *told, ("  ".join(cells), "")])
     return rows
 
 

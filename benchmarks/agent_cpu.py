@@ -1,0 +1,164 @@
+"""What watching a host costs it: the agent with all its sampling on, beside others that look at the same ranks.
+
+Eight ranks print ten lines a second each. The agent takes samples every 10 s, notes four times a second how
+long the 17 logs are, and where the host does not see the run directory sends them too. The peers look at the
+same processes of the same run at the same time: `top -b -d 10`, and psutil (host and trees of processes, every
+10 s, and every second, the usual interval of a monitor). CPU is what the scheduler counts for all threads
+(/proc/PID/task/*/schedstat), so that short turns count too; the keeper's is in the agent's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LIMIT = 1.0  # percent of a core
+_RANKS = 8
+_WRITES = """
+import sys, time
+for step in range(1, 1_000_000):
+    print(f"step {step} loss 2.345 tokens/s 4745 step_time 0.10s", flush=True)
+    if step % 10 == 0:
+        print(f"{step}% |####    | {step}/1000", end="\\r", file=sys.stderr, flush=True)
+    time.sleep(0.1)
+"""
+_PSUTIL = """
+import json, sys, time, psutil
+seconds, roots = float(sys.argv[1]), list(map(int, sys.argv[2:]))
+known = {}
+with open("/dev/null", "w") as out:
+    while True:
+        ranks = {}
+        for root in roots:
+            try:
+                for one in [psutil.Process(root), *psutil.Process(root).children(recursive=True)]:
+                    one = known.setdefault(one.pid, one)
+                    ranks[one.pid] = one.cpu_percent(), one.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        host = [psutil.cpu_percent(), psutil.virtual_memory(), psutil.net_io_counters(), psutil.disk_io_counters()]
+        json.dump([host, ranks, psutil.disk_usage("/"), psutil.getloadavg()], out)
+        time.sleep(seconds)
+"""
+
+
+def cpu(pid: int) -> float:
+    """Return the seconds that a process's threads have run."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def megabytes(pid: int) -> float:
+    """Return what of a process is resident in memory."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
+
+
+@contextlib.contextmanager
+def run_of(cluster: Mapping[str, object], folder: Path) -> Iterator[Path]:
+    """Run the job on a cluster until the block is over; yield its directory once all ranks run."""
+    (folder / "writes.py").write_text(_WRITES)
+    job = {
+        "name": "agent-cpu",
+        "cluster": dict(cluster),
+        "train": {"script": str(folder / "writes.py"), "python": sys.executable},
+        "run_root": str(folder / "runs"),
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    orchestrate = [sys.executable, "-m", "orchestrator"]
+    environ = os.environ | {"XDG_STATE_HOME": str(folder)}
+    words = [*orchestrate, "submit", str(folder / "job.yaml"), "--json"]
+    said = json.loads(subprocess.run(words, env=environ, check=True, capture_output=True).stdout)
+    run = Path(said["run_dir"])
+    try:
+        while len(events(run, "rank_start")) < _RANKS:
+            time.sleep(0.2)
+        yield run
+    finally:
+        words = [*orchestrate, "cancel", said["run_id"]]
+        subprocess.run(words, env=environ, check=True, capture_output=True)
+
+
+def events(run: Path, kind: str) -> list[dict[str, int]]:
+    """Return a run's events of a kind."""
+    with contextlib.suppress(FileNotFoundError):
+        found = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+        return [event for event in found if event["event"] == kind]
+    return []
+
+
+def agent_of(run: Path) -> list[int]:
+    """Return the pids of the agent and its keeper."""
+    ready = events(run, "host_ready")[0]
+    return [ready["pid"], ready["keeper"]]
+
+
+def windows(watchers: Mapping[str, list[int]], rounds: int, seconds: float) -> dict[str, list[bench.Figures]]:
+    """Measure all watchers at the same time, in one stretch after another."""
+    samples: dict[str, list[bench.Figures]] = {name: [] for name in watchers}
+    for number in range(rounds):
+        before = {name: sum(map(cpu, pids)) for name, pids in watchers.items()}
+        began = time.monotonic()
+        time.sleep(seconds)
+        passed = time.monotonic() - began
+        for name, pids in watchers.items():
+            percent = (sum(map(cpu, pids)) - before[name]) / passed * 100
+            samples[name].append({"% of a core": percent, "MB": sum(map(megabytes, pids))})
+            print(f"round {number + 1}  {name}: {percent:.2f} %", file=sys.stderr)
+    return samples
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = bench.arguments("agent_cpu", __doc__, rounds=3)
+    parser.add_argument("--seconds", type=float, default=60, help="of each round (%(default)s)")
+    args = parser.parse_args()
+    bench.need_testbed()
+    bench.need("pdsh", "top")
+    load = os.getloadavg()[0]
+    from tests.testbed import Testbed  # noqa: PLC0415 - only where a testbed can be had
+
+    with contextlib.ExitStack() as stack:
+        folder, apart = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
+        bed = stack.enter_context(Testbed.up(nodes=1, slots=_RANKS, private_dirs=(str(apart),)))
+        far = {"backend": "pdsh", "hostfile": str(bed.hostfile), "ssh": {"config": str(bed.client.config)}}
+        local = stack.enter_context(run_of({"backend": "local", "nodes": 1, "slots": _RANKS}, folder))
+        sent = stack.enter_context(run_of(far, apart))
+        ranks = [str(event["pid"]) for event in events(local, "rank_start")]
+        peers = {
+            "top -b -d 10": ["top", "-b", "-d", "10"],
+            "psutil every 10 s": [sys.executable, "-c", _PSUTIL, "10", *ranks],
+            "psutil every second": [sys.executable, "-c", _PSUTIL, "1", *ranks],
+        }
+        watchers = {"our agent": agent_of(local), "our agent, which also sends the logs": agent_of(sent)}
+        for name, words in peers.items():
+            process = stack.enter_context(subprocess.Popen(words, stdout=subprocess.DEVNULL))
+            stack.callback(process.kill)
+            watchers[name] = [process.pid]
+        time.sleep(5)  # for what all of them do once
+        samples = windows(watchers, args.rounds, args.seconds)
+    setting = f"a host of {_RANKS} ranks without GPUs; all look at the same time, {args.seconds:g} s a round"
+    versions = bench.versions("psutil", top=["top", "-v"])
+    report = bench.Report("agent_cpu", setting, samples, versions=versions, load_before=load, layout="rows")
+    for name in list(watchers)[:2]:
+        report.goal(name, bench.summarise(report.values(name, "% of a core")), _LIMIT)
+    bench.finish(report, args.json)
+
+
+if __name__ == "__main__":
+    main()

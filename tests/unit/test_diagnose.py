@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from orchestrator.diagnose import Diagnosis, diagnose, read_diagnosis
+from orchestrator.diagnose.patterns import load
+from orchestrator.diagnose.show import end_of_run, screen
+from orchestrator.diagnose.text import raised, read_end, text_of
+from orchestrator.errors import JobFileError
+from orchestrator.rundir import write_json
+from orchestrator.states import State
+from tests.made_run import made_run
+
+SENTENCE = "rank 3 on node-1 (GPU 3) failed first at {at}, step 60: CUDA out of memory"
+
+
+@pytest.fixture
+def failed(tmp_path):
+    """A run of four hosts with two ranks each, whose rank 3 ran out of GPU memory."""
+    return made_run(tmp_path, failing=3)
+
+
+def test_the_sentence_says_who_when_what_and_what_of_the_others(failed):
+    told = diagnose(failed)
+    at = time.strftime("%H:%M:%S", time.localtime(told.first.time))
+    assert told.summary.startswith(SENTENCE.format(at=at))
+    assert told.summary.endswith("; 7 ranks were stopped because of it")
+    assert (told.category, told.step, told.stopped, told.undetermined) == ("cuda_oom", 60, 7, False)
+
+
+def test_each_line_of_evidence_says_where_it_stands_and_when_it_came(failed):
+    first, frame = diagnose(failed).evidence
+    log = failed.path / first.file
+    assert log.read_text().splitlines()[first.line - 1] == first.text
+    assert (first.place, frame.place) == (f"{first.file}:3", f"{first.file}:2")
+    assert first.time == diagnose(failed).first.time
+    assert frame.text == 'File "train.py", line 10, in main'
+
+
+def test_a_diagnosis_is_read_back_as_it_was_written(failed):
+    told = diagnose(failed)
+    write_json(failed.diagnosis_file, told.to_json())
+    assert read_diagnosis(failed) == told
+    top = json.loads(failed.diagnosis_file.read_text())
+    assert (top["host"], top["rank"], top["gpu"], top["state"]) == ("node-1", 3, 3, "FAILED")
+    failed.diagnosis_file.write_text('{"of": "another version"}')
+    assert read_diagnosis(failed) == told
+
+
+def test_a_run_that_went_well_or_goes_on_has_nothing_to_diagnose(tmp_path):
+    well, going = made_run(tmp_path, run_id="well"), made_run(tmp_path, run_id="going", over=False)
+    assert (diagnose(well).category, diagnose(well).evidence, diagnose(well).advice) == ("", (), ())
+    assert diagnose(well).summary == "all 8 ranks on 4 hosts ended with 0"
+    assert diagnose(going).category == ""
+    assert read_diagnosis(going) is None
+
+
+def test_a_run_that_went_well_with_a_loss_that_is_no_number_is_told(tmp_path):
+    run = made_run(tmp_path)
+    record = {"time": 1_790_000_999.0, "attempt": 1, "kind": "step", "host": "node-0", "rank": 0, "step": 61}
+    with run.metrics_file.open("a") as file:
+        file.write(json.dumps({**record, "loss": "NaN"}) + "\n")
+    told = diagnose(run)
+    assert told.category == "nan_loss"
+    assert told.summary.endswith("but its loss was no number any more at step 61")
+
+
+def add_event(run, **event):
+    with run.events_file.open("a") as file:
+        file.write(json.dumps({"time": 1_790_000_100.0, **event}) + "\n")
+
+
+HANG = {
+    "event": "hang", "ranks": [5], "waiting": [0, 1, 2, 3, 4, 6, 7], "hosts": ["node-2"], "silent": 130.0,
+    "since": 1_790_000_095.0, "where": {"5": "data.py:57 readline"}, "dumps": ["node-2.rank5.txt"],
+}  # fmt: skip
+
+
+def test_a_hang_names_who_is_stuck_and_where(tmp_path):
+    run = made_run(tmp_path, over=False)
+    add_event(run, **HANG)
+    told = diagnose(run)
+    assert (told.category, told.first.rank, told.first.host, told.first.gpu) == ("hang", 5, "node-2", 5)
+    assert "rank 5 on node-2 (GPU 5) hangs" in told.summary
+    assert "in data.py:57 readline while 7 other ranks wait for it" in told.summary
+    assert [line.file for line in told.evidence] == ["events.jsonl", "attempt-1/dumps/node-2.rank5.txt"]
+    add_event(run, event="hang_over")
+    assert diagnose(run).category == ""
+
+
+def test_a_fault_of_another_host_or_of_another_time_explains_nothing(failed):
+    log = failed.path / "attempt-1/logs/node-1.rank3.err"
+    log.write_text("RuntimeError: CUDA error: unknown error\n")
+    verdict = failed.verdict()
+    for cause in (verdict["first_failure"], *verdict["candidates"]):
+        cause["message"] = "RuntimeError: CUDA error: unknown error"
+    write_json(failed.verdict_file, verdict)
+    fault = {"event": "gpu_fault", "what": "xid", "code": 79, "text": "GPU has fallen off the bus", "gpu": 3}
+    add_event(failed, **fault, host="node-2")
+    add_event(failed, **fault, host="node-1", time=1_780_000_000.0)
+    assert diagnose(failed).category == "gpu_fault"  # by "unknown error" alone: likely
+    assert diagnose(failed).patterns == ("gpu-unavailable",)
+    add_event(failed, **fault, host="node-1")
+    assert diagnose(failed).patterns in (("gpu-event",), ("fallen-off",))
+
+
+# -- patterns of the user's own ---------------------------------------------------------------------
+
+
+OWN = """
+categories:
+  licence:
+    title: no licence is free
+    advice: [ask for one, {if: later, try: "wait {minutes} minutes"}, {if: not later, try: never said}]
+patterns:
+  - {id: flexlm, category: licence, match: 'no licence for (?P<minutes>\\d+) min', say: 'no licence for {minutes} min'}
+"""
+
+
+def test_a_users_own_patterns_come_before_ours(failed, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(OWN)
+    log = failed.path / "attempt-1/logs/node-1.rank3.err"
+    log.write_text(log.read_text() + "OSError: no licence for 7 min\n")
+    told = diagnose(failed, patterns=[str(mine)])
+    assert (told.category, told.title, told.message) == (
+        "licence",
+        "no licence is free",
+        "no licence for 7 min",
+    )
+    assert told.advice == ("ask for one", "wait 7 minutes")
+    assert diagnose(failed).category == "cuda_oom"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a", "a file of patterns is a mapping"),
+        ("a: [", "no YAML"),
+        ("patterns: [{category: gone, match: x}]", "there is no such category (got gone)"),
+        ("patterns: [{category: quota, match: '('}]", "no regular expression"),
+        ("patterns: [{category: quota}]", "a pattern needs `match`"),
+        ("patterns: [{category: quota, match: x, where: [nowhere]}]", "nowhere"),
+        ("patterns: [{category: quota, match: x, strength: sure}]", "one of cause, likely, symptom"),
+        ("patterns: [{category: quota, match: x, matches: y}]", "matches"),
+        ("patterns: [x]", "a pattern is a mapping (got x)"),
+        ("categories: {mine: {}}", "a category has a title"),
+        ("categories: {mine: {title: x, advice: [{if: later}]}}", "advice is a list"),
+        ("categories: []\npatterns: x", "`categories` is a mapping"),
+    ],
+)
+def test_a_file_of_patterns_that_is_wrong_is_told_with_its_place(tmp_path, text, said):
+    path = tmp_path / "patterns.yaml"
+    path.write_text(text)
+    with pytest.raises(JobFileError) as caught:
+        load([str(path)])
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_our_own_patterns_are_in_order():
+    book = load()
+    assert {pattern.category for pattern in book.patterns} <= set(book.categories)
+    names = [pattern.name for pattern in book.patterns]
+    assert len(names) == len(set(names))
+    assert all(category.advice and category.title for category in book.categories.values())
+
+
+# -- texts ------------------------------------------------------------------------------------------
+
+
+def test_lines_are_numbered_and_cleaned_as_a_terminal_shows_them(tmp_path):
+    log = tmp_path / "logs/a.rank0.err"
+    log.parent.mkdir()
+    log.write_bytes(b"first\n10%\r20%\r30%\n\n\x1b[31m[rank0]: red\x1b[0m \xff\nlast")
+    text = read_end("error", log, tmp_path)
+    shown = [(line.number, line.text) for line in text.lines]
+    assert shown == [(1, "first"), (2, "30%"), (4, "red �"), (5, "last")]
+    assert text.file == "logs/a.rank0.err"
+    assert [text.line_at(text.joined.index(word)).number for word in ("first", "red", "last")] == [1, 4, 5]
+
+
+def test_of_a_long_log_the_end_is_read_with_its_numbers(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(1, 100_001)))
+    lines = read_end("error", log, tmp_path).lines
+    assert 1000 < len(lines) < 50_000
+    assert all(line.text == f"line {line.number}" for line in lines)
+    assert lines[-1].number == 100_000
+    assert lines[-1].end == log.stat().st_size
+
+
+def test_a_log_that_is_not_there_has_no_lines(tmp_path):
+    assert read_end("error", tmp_path / "gone", tmp_path).lines == ()
+
+
+CAUSE = "Traceback (most recent call last):\n  a\nOSError: disk\n"
+BECAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+EFFECT = "Traceback (most recent call last):\n  b\nRuntimeError: two\nlines\n"
+GONE = "Exception ignored in: <x>\nTraceback (most recent call last):\n  c\nAttributeError: z\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        (CAUSE, "Traceback (most recent call last):", "OSError: disk"),
+        (CAUSE + BECAUSE + EFFECT, "Traceback (most recent call last):", "lines"),
+        (EFFECT + "more\n" + CAUSE + GONE, "Traceback (most recent call last):", "OSError: disk"),
+        (CAUSE + "[W1121 10:00:00 x.cpp] warning\n", "Traceback (most recent call last):", "OSError: disk"),
+    ],
+)
+def test_the_exception_a_rank_ended_with_is_found_with_those_that_led_to_it(text, first, last):
+    lines = raised(text_of("error", text)).lines
+    assert (lines[0].text, lines[-1].text) == (first, last)
+    assert ("OSError: disk" in [line.text for line in lines]) == ("OSError" in text)
+
+
+def test_words_without_a_traceback_raised_nothing():
+    assert raised(text_of("error", "just words\nand more")).lines == ()
+
+
+# -- screens ----------------------------------------------------------------------------------------
+
+
+def test_the_screen_has_the_sentence_the_evidence_and_what_to_try(failed):
+    told = diagnose(failed)
+    shown = "\n".join(screen(failed, told, width=80))
+    assert all(len(line) <= 80 or "`" in line or "/" in line for line in shown.split("\n"))
+    words = ["failed first", "attempt-1/logs/node-1.rank3.err:3", "what to try", "orchestrate plan"]
+    assert [word for word in words if word not in shown] == []
+
+
+def test_the_end_of_a_run_shows_its_state_once(failed):
+    status = {"state": State.FAILED, "reason": failed.verdict()["summary"]}
+    shown = list(end_of_run(failed, status, diagnose(failed)))
+    assert sum("FAILED" in line for line in shown) == 1
+    assert list(end_of_run(failed, status, None))[0].endswith(status["reason"])
+
+
+def test_candidates_are_listed_where_the_evidence_cannot_tell(failed):
+    told = diagnose(failed)
+    two = (told.first, told.first)
+    shown = list(screen(failed, Diagnosis(**{**vars_of(told), "candidates": two, "undetermined": True})))
+    assert sum("rank 3 on node-1  torch" in line for line in shown) == 2
+
+
+def vars_of(told):
+    return {name: getattr(told, name) for name in Diagnosis.__dataclass_fields__}
