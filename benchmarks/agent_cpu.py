@@ -1,9 +1,9 @@
-"""What watching a host costs it: the agent with all its sampling on, beside others that look at the same ranks.
+"""What watching a host costs it: our agent with all its sampling on, beside others that do as much or less.
 
 Eight ranks print ten lines a second each. The agent takes samples every 10 s, notes four times a second how
 long the 17 logs are, and where the host does not see the run directory sends them too. The peers look at the
-same processes of the same run at the same time: `top -b -d 10`, and psutil (host and trees of processes, every
-10 s, and every second, the usual interval of a monitor). CPU is what the scheduler counts for all threads
+same processes at the same time: `top -b -d 10`, and psutil (host and trees of processes, every 10 s, and
+every second, the usual interval of a monitor). CPU is what the scheduler counts for all threads
 (/proc/PID/task/*/schedstat), so that short turns count too; the keeper's is in the agent's.
 """
 
@@ -48,8 +48,8 @@ with open("/dev/null", "w") as out:
                     ranks[one.pid] = one.cpu_percent(), one.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
-        host = [psutil.cpu_percent(), psutil.virtual_memory(), psutil.net_io_counters(), psutil.disk_io_counters()]
-        json.dump([host, ranks, psutil.disk_usage("/"), psutil.getloadavg()], out)
+        host = [psutil.cpu_percent(), psutil.virtual_memory(), psutil.disk_usage("/"), psutil.getloadavg()]
+        json.dump([host, ranks, psutil.net_io_counters(), psutil.disk_io_counters()], out)
         time.sleep(seconds)
 """
 
@@ -70,13 +70,16 @@ def megabytes(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def run_of(cluster: Mapping[str, object], folder: Path) -> Iterator[Path]:
-    """Run the job on a cluster until the block is over; yield its directory once all ranks run."""
-    (folder / "writes.py").write_text(_WRITES)
+def run_of(cluster: Mapping[str, object], folder: Path, script: Path) -> Iterator[Path]:
+    """Run a script on a cluster until the block is over; yield the run's directory once all ranks run.
+
+    Raises:
+        SystemExit: the run has ended.
+    """
     job = {
         "name": "agent-cpu",
         "cluster": dict(cluster),
-        "train": {"script": str(folder / "writes.py"), "python": sys.executable},
+        "train": {"script": str(script), "python": sys.executable},
         "run_root": str(folder / "runs"),
     }
     (folder / "job.yaml").write_text(json.dumps(job))
@@ -87,11 +90,13 @@ def run_of(cluster: Mapping[str, object], folder: Path) -> Iterator[Path]:
     run = Path(said["run_dir"])
     try:
         while len(events(run, "rank_start")) < _RANKS:
+            if (run / "verdict.json").exists():
+                raise SystemExit((run / "verdict.json").read_text())
             time.sleep(0.2)
         yield run
     finally:
         words = [*orchestrate, "cancel", said["run_id"]]
-        subprocess.run(words, env=environ, check=True, capture_output=True)
+        subprocess.run(words, env=environ, check=False, capture_output=True)
 
 
 def events(run: Path, kind: str) -> list[dict[str, int]]:
@@ -135,10 +140,12 @@ def main() -> None:
 
     with contextlib.ExitStack() as stack:
         folder, apart = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
+        script = folder / "writes.py"
+        script.write_text(_WRITES)
         bed = stack.enter_context(Testbed.up(nodes=1, slots=_RANKS, private_dirs=(str(apart),)))
         far = {"backend": "pdsh", "hostfile": str(bed.hostfile), "ssh": {"config": str(bed.client.config)}}
-        local = stack.enter_context(run_of({"backend": "local", "nodes": 1, "slots": _RANKS}, folder))
-        sent = stack.enter_context(run_of(far, apart))
+        local = stack.enter_context(run_of({"backend": "local", "nodes": 1, "slots": _RANKS}, folder, script))
+        sent = stack.enter_context(run_of(far, apart, script))
         ranks = [str(event["pid"]) for event in events(local, "rank_start")]
         peers = {
             "top -b -d 10": ["top", "-b", "-d", "10"],
@@ -153,7 +160,7 @@ def main() -> None:
         time.sleep(5)  # for what all of them do once
         samples = windows(watchers, args.rounds, args.seconds)
     setting = f"a host of {_RANKS} ranks without GPUs; all look at the same time, {args.seconds:g} s a round"
-    versions = bench.versions("psutil", top=["top", "-v"])
+    versions = bench.versions("psutil", top=["top", "--version"])
     report = bench.Report("agent_cpu", setting, samples, versions=versions, load_before=load, layout="rows")
     for name in list(watchers)[:2]:
         report.goal(name, bench.summarise(report.values(name, "% of a core")), _LIMIT)

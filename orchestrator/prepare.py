@@ -6,10 +6,12 @@ import re
 import secrets
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.hosts import Host, HostPool
+from orchestrator.notify.needs import values_for
 from orchestrator.plan import LaunchPlan, make_plan, plan_hosts
 from orchestrator.render import RenderedFile, render
 
@@ -36,11 +38,10 @@ class Prepared:
         job: the job file.
         plan: the launch plan.
         files: what was rendered for the first attempt.
-        secrets: values for `secrets.env`, by name.
+        secrets, told: values for `secrets.env`, and those that notifications need, by name.
         warnings: what the user should know and may ignore.
         findings: what the rules have found, none of it an error.
         facts: what they were asked about; what is learned later can be added, and the rules asked again.
-        told: values of the variables that notifications need, by name.
     """
 
     job: LoadedJob
@@ -97,7 +98,7 @@ def prepare(
         plan = replace(plan, slurm=replace(plan.slurm, in_allocation=True))
     warnings = tuple(str(found.problem) for found in findings if found.severity == "warning")
     passed = {**env_file, **_secrets(job, environ)}
-    return Prepared(job, plan, render(plan), passed, warnings, findings, facts, _told(job, environ))
+    return Prepared(job, plan, render(plan), passed, warnings, findings, facts, values_for(job, environ))
 
 
 def pool_of(cluster: ClusterSpec, given: Sequence[str] = ()) -> HostPool:
@@ -223,13 +224,9 @@ def _own_configurations(job: LoadedJob) -> list[Problem]:
 def other_problems(job: LoadedJob, pool: HostPool, environ: Mapping[str, str]) -> list[Problem]:
     """Return what stands against a start besides hosts, DeepSpeed's configuration and the rules."""
     problems = [*_launcher_problems(job, pool), *_files(job)]
-    try:
-        _env_file(job)
-    except JobFileError as error:
-        problems += error.problems
-    for values in (_secrets, _told):
+    for read in (partial(_env_file, job), partial(_secrets, job, environ), partial(values_for, job, environ)):
         try:
-            values(job, environ)
+            read()
         except JobFileError as error:
             problems += error.problems
     return problems
@@ -301,15 +298,3 @@ def _secrets(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
         what, where = "not set in the environment", "train.secrets"
         raise JobFileError(*(Problem(what, where, name, fix.format(name)) for name in absent))
     return {name: environ[name] for name in job.spec.train.secrets}
-
-
-def _told(job: LoadedJob, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of the variables that notifications need."""
-    found = {
-        name: f"notify.{number}" for number, spec in enumerate(job.spec.notify) for name in spec.variables
-    }
-    absent = [(name, where) for name, where in found.items() if not environ.get(name)]
-    if absent:
-        what, fix = "names a variable that is not set in the environment", "export {}=… before submit"
-        raise JobFileError(*(Problem(what, where, name, fix.format(name)) for name, where in absent))
-    return {name: environ[name] for name in found}

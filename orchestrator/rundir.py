@@ -42,6 +42,7 @@ class RunDir:
         self.status_file = self.path / "status.json"
         self.events_file = self.path / "events.jsonl"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.metrics_state_file = self.path / ".metrics.json"
         self.diagnosis_file = self.path / "diagnosis.json"
         self.verdict_file = self.path / "verdict.json"
         self.cancel_file = self.path / "cancel"

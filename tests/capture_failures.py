@@ -89,7 +89,7 @@ def _script(name: str, **more: Any) -> dict[str, Any]:
 
 DS = {"train": {"launcher": "deepspeed"}}
 ACC = {"train": {"launcher": "accelerate"}, "deepspeed": {"zero_stage": 2, "micro_batch_per_gpu": 1}}
-NO_KEY = {"cluster": {"ssh": {"identity": "/gone/key", "options": {"IdentityAgent": "none"}}}}
+NO_KEY = {"cluster": {"ssh": {"user": "stranger"}}}
 NO_NAME = {"cluster": {"hostfile": "{folder}/unknown-hosts"}}
 CANCELS = {"cluster": {"slurm": {"partition": "cancelled"}}}
 MINUTE = {"cluster": {"slurm": {"time": "1", "signal_before": 20}}}
@@ -144,7 +144,6 @@ WAYS = {
     "worker": Way("host_oom"),
     "no-cuda": Way("cuda_error", way="no_cuda"),
     "hub": Way("model_hub"),
-    "hf-arguments": Way("bad_arguments", way="hf_arguments"),
     "peer-exit": Way("exit_code", way="peer_exit"),
     "peer-exit-deepspeed": Way("exit_code", way="peer_exit", job=DS),
     "peer-error": Way("script_error", way="peer_error"),
@@ -157,7 +156,8 @@ WAYS = {
     "typo": Way("deepspeed_config", -1),
     "ds-checkpoint": Way("checkpoint", -1, "ds_checkpoint"),
     "cpu-adam": Way("build_failed", -1, "cpu_adam"),
-    "loss-scale": Way("nan_loss", -1, "loss_scale"),
+    "fp16-on-cpu": Way("deepspeed_config", -1, "fp16"),
+    "anomaly": Way("nan_loss"),
     "interface": Way("wrong_interface", -1, "alone", {"train": {"env": {"GLOO_SOCKET_IFNAME": "eth9"}}}),
     "host-lost": Way("host_lost", None, "peer_wait", {"lease": 6}, pull_cable, "node2", backend="pdsh"),
     "no-login": Way("ssh_lost", None, "value", NO_KEY, host="node1", backend="pdsh"),
@@ -165,7 +165,6 @@ WAYS = {
     "preempted": Way("preempted", None, "peer_wait", CANCELS, preempt, None, "PREEMPTED", "slurm"),
     "scancel": Way("cancelled", None, "peer_wait", {}, scancel, None, "CANCELLED", "slurm"),
     "slurm-time": Way("time_limit", None, "peer_wait", MINUTE, None, None, "TIMEOUT", "slurm"),
-    "slurm-disk": Way("disk_full", way="disk", backend="slurm"),
     "hang": Way("hang", way="sleeps_long", job={"monitor": {"hang": {"after": 5, "stop_after": 3}}}),
 }
 

@@ -2,8 +2,8 @@
 
     python -m tests.failures          # both percentages, and every case that is told wrong
 
-A captured case is a folder of `tests/data/failures`: what the run left, with `expected.yaml`. The texts of public
-issues are in `public.yaml`: what one rank said, whose run is made here around it.
+A captured case is a folder of `tests/data/failures`: what the run left, with `expected.yaml`. The texts of
+public issues are in `public.yaml`: what one rank said, whose run is made here around it.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _ends(said: dict[str, Any]) -> tuple[HostEnd, ...]:
 
 
 def shares(scores: list[Score]) -> tuple[float, float]:
-    """Return the shares of cases with the first failure named, of those that have one, and the category right."""
+    """Return the shares of cases with the first failure named, where there is one, and the category right."""
     named = [one.named for one in scores if one.named is not None]
     return sum(named) / len(named), sum(one.category_right for one in scores) / len(scores)
 
@@ -182,7 +182,8 @@ def _wrong(scores: list[Score]) -> Iterator[str]:
             first = one.told.first
             who = "nobody" if first is None else f"{first.host}:{first.rank}"
             told = f"{one.told.category} by {one.told.patterns}, {who}"
-            yield f"{one.case.name}: {told}; expected {one.case.expected['category']}, {one.case.first}\n    {one.told.summary[:200]}"
+            yield f"{one.case.name}: {told}; expected {one.case.expected['category']}, {one.case.first}"
+            yield f"    {one.told.summary[:200]}"
 
 
 def main() -> int:

@@ -66,6 +66,7 @@ class Mail(socketserver.ThreadingTCPServer):
     Attributes:
         got: (sender, recipients, text) of each.
         refuse: the answer to RCPT; "" takes everybody.
+        unknown: the one address that is not taken.
     """
 
     allow_reuse_address = True
@@ -75,6 +76,7 @@ class Mail(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _MailHandler)
         self.got: list[tuple[str, list[str], str]] = []
         self.refuse = ""
+        self.unknown = ""
 
     @property
     def place(self) -> str:
@@ -92,10 +94,11 @@ class _MailHandler(socketserver.StreamRequestHandler):
             if verb.startswith("MAIL"):
                 sender = line.partition(":")[2].split()[0]
             elif verb.startswith("RCPT"):
-                to.append(line.partition(":")[2])
-                if self.server.refuse:
-                    self._say(self.server.refuse)
+                address = line.partition(":")[2]
+                if self.server.refuse or address == f"<{self.server.unknown}>":
+                    self._say(self.server.refuse or "550 no such user")
                     continue
+                to.append(address)
             elif verb == "DATA":
                 self._say("354 go on")
                 self.server.got.append((sender, to, self._text()))

@@ -7,7 +7,7 @@ import os
 import selectors
 import socket
 import time
-from typing import Any
+from typing import Any, Iterable
 
 from . import wire
 
@@ -44,6 +44,7 @@ class Channel:
         self.ready = False
         self._connected = False
         self._out = bytearray()
+        self._wanted = 0
         self._decoder = wire.Decoder()
         self._nonce = os.urandom(16).hex()
 
@@ -103,7 +104,9 @@ class Channel:
             while self._out:
                 del self._out[: self._socket.send(self._out)]
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
-        self._selector.modify(self._socket, wanted, self.on_event)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._selector.modify(self._socket, wanted, self.on_event)
 
     def receive(self) -> list[dict[str, Any]]:
         """Return the messages that have come since the last call; handles the handshake itself."""
@@ -151,6 +154,17 @@ class Channel:
             return
         try:
             self._queue(message, payload)
+        except OSError as error:
+            self.close(str(error))
+
+    def send_all(self, messages: Iterable[tuple[dict[str, Any], bytes]]) -> None:
+        """Send messages as they come, in as few packets as they fit in, until there is no room for more."""
+        for message, payload in messages:
+            self._out += wire.encode(message, payload)
+            if not self.has_room:
+                break
+        try:
+            self._flush()
         except OSError as error:
             self.close(str(error))
 

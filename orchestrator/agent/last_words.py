@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 
 _LONGEST = 500
 # torch 2.13 puts this before every line of an uncaught exception once the process group is there.
@@ -18,6 +20,9 @@ _NO_REASON = re.compile(
     r"\[?[WI]\d{3,4}[ \]]|\[W[\d. ]|terminate called|\s*warnings\.warn\(|.*resource_tracker|"
     r"\s+<no Python frame>)"
 )
+_TEARDOWN = 10.0  # seconds that Python with torch may need from an exception to its end
+_SAME_CLOCK = 0.05  # seconds that a file system's clock may be off ours
+_COARSE = 0.02  # seconds that the kernel's clock for files lags behind
 
 
 def last_line(text: str) -> str:
@@ -26,9 +31,41 @@ def last_line(text: str) -> str:
     That is the last exception of a traceback; else what C++ or Python said when it gave up; else the last
     line that is no frame of a stack and no warning; else the last line.
     """
-    shown = (_RANK.sub("", line).rstrip() for line in text.replace("\r", "\n").split("\n"))
-    lines = [line for line in shown if line.strip()]
+    lines = _lines(text)
     return (_exception(lines) or _giving_up(lines) or _last(lines))[:_LONGEST]
+
+
+def when_raised(text: str, err: str, beside: str, ended: float) -> float | None:
+    """Return when a rank raised the exception it ended with: when its stderr was last written to.
+
+    A rank ends up to seconds after that, so that of two the one that raised first may end last.
+
+    Args:
+        text: the end of its stderr.
+        err: the file.
+        beside: a file that may be written, on the same disk.
+        ended: when the process ended.
+
+    Returns:
+        Epoch seconds of this host's clock; None where there is no exception, or the file has the time of
+        another clock (that of a file server), or it was written to too long before.
+    """
+    if not _exception(_lines(text)):
+        return None
+    try:
+        said = os.stat(err).st_mtime
+        with open(beside, "wb") as file:
+            file.write(b" ")
+        off = os.stat(beside).st_mtime - time.time()
+    except OSError:
+        return None
+    known = abs(off) < _SAME_CLOCK and -_COARSE <= ended - said <= _TEARDOWN
+    return min(said, ended) if known else None
+
+
+def _lines(text: str) -> list[str]:
+    shown = (_RANK.sub("", line).rstrip() for line in text.replace("\r", "\n").split("\n"))
+    return [line for line in shown if line.strip()]
 
 
 def _exception(lines: list[str]) -> str:

@@ -38,11 +38,11 @@ class LogShip:
         for name, stream in self._streams.items():
             stream.resume(have.get(name, 0))
 
-    def acknowledge(self, message: dict[str, Any]) -> None:
-        """Take note that the supervisor has written a file up to an offset."""
+    def acknowledge(self, ends: dict[str, int]) -> None:
+        """Take note that the supervisor has written files up to an offset: file name -> bytes."""
         self._confirmed = time.monotonic()
-        if message["file"] in self._streams:
-            self._streams[message["file"]].acknowledge(message["end"])
+        for name in ends.keys() & self._streams.keys():
+            self._streams[name].acknowledge(ends[name])
 
     def look(self) -> dict[str, int]:
         """See which files there are; return the size that each will have at the supervisor's side."""

@@ -16,7 +16,7 @@ from .channel import Channel
 from .launch import Launch
 from .logship import LogShip
 from .ranks import Ranks
-from .times import short_names
+from .times import LOOK_SECONDS, short_names
 from .watch import Watch
 
 _TICK = 0.05  # seconds, while something is near: a connection, a start, an end
@@ -49,6 +49,7 @@ class Agent:
         self.ship = None if shared else LogShip(config["logs"], host["file_name"])
         self.watch = Watch(config, host, self.ranks.listed, shared=shared)
         self.lost_told = 0
+        self.next_look = 0.0
         self.dumper = dumping.Dumper(config["python"], os.path.join(folder, dumping.TOOL))
         self.holding: socket.socket | None = None  # the master port, until the ranks take it
         self.keeper = alive
@@ -138,7 +139,7 @@ class Agent:
         elif order == "tool":
             self.dumper.take_tool(message)
         elif order == "kept" and self.ship:
-            self.ship.acknowledge(message)
+            self.ship.acknowledge(message["ends"])
         elif order == "release":
             self.released = True
 
@@ -223,25 +224,23 @@ class Agent:
 
     def _send_logs(self) -> None:
         over = self.launch.ended and self.watch.finish()
-        if self.ship:
-            self._ship_logs(self.ship, last=over)
+        if self.ship and (over or self.launch.ended or time.monotonic() >= self.next_look):
+            self._look_at_logs(self.ship, last=over)
+        if self.ship and self.announced and self.channel.has_room:
+            self.channel.send_all(iter(self.ship.next_piece, None))
         if self.announced and over and not self.said_drained and (not self.ship or self.ship.is_drained()):
             self.said_drained = True
             self.channel.send({"t": "drained"})
 
-    def _ship_logs(self, ship: LogShip, *, last: bool) -> None:
-        """Note how long the logs are, and send what is new of them."""
+    def _look_at_logs(self, ship: LogShip, *, last: bool) -> None:
+        """Note how long the logs are; not at each turn, as every confirmation of a piece is one."""
+        self.next_look = time.monotonic() + LOOK_SECONDS
         self.watch.sizes = short_names(ship.look().items(), self.host["file_name"])
         self.watch.times.look(time.time(), last=last)
         lost = sum(ship.lost.values())
         if lost > self.lost_told:
             self.lost_told = lost
             self.launch.log(f"{lost} bytes of logs were cut off before they could be sent: {ship.lost}")
-        while self.announced and self.channel.has_room:
-            piece = ship.next_piece()
-            if piece is None:
-                break
-            self.channel.send(*piece)
 
     def _check_lease(self) -> None:
         silence = time.monotonic() - self.channel.contact

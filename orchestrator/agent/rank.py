@@ -18,7 +18,7 @@ import time
 from typing import Any, Iterable
 
 from . import processes
-from .last_words import last_line
+from .last_words import last_line, when_raised
 
 _TAIL_BYTES = 8192
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -171,12 +171,16 @@ class Shim:
             time=ended,
             message=message if code else "",
             raised_time=raised,
+            said_time=self._when_raised(ended) if code else None,
         )
         with contextlib.suppress(OSError):  # a full disk: the agent still hears it
             with open(self.record_path + ".tmp", "w", encoding="utf-8") as file:
                 json.dump(self.record, file)
             os.replace(self.record_path + ".tmp", self.record_path)
         self._tell(dict(self.record, event="exit"))
+
+    def _when_raised(self, ended: float) -> float | None:
+        return when_raised(_tail(self.err), self.err, self.record_path + ".tmp", ended)
 
     def _tell(self, message: dict[str, Any]) -> None:
         # Without an agent to hear it the record on disk stays, and the keeper ends us.

@@ -95,10 +95,14 @@ def shared_sizes(folder: str, host: str, ranks: Iterable[int]) -> dict[str, int]
 
     Each is asked for by name: on a shared disk the folder holds those of every host.
     """
-    names = {"log": f"{host}.log"}
-    names.update({f"{rank}.{end}": f"{host}.rank{rank}.{end}" for rank in ranks for end in ("out", "err")})
+    shorts = ["log", *(f"{rank}.{end}" for rank in ranks for end in ("out", "err"))]
     found = {}
-    for short, name in names.items():
+    for short in shorts:
         with contextlib.suppress(OSError):
-            found[short] = os.stat(os.path.join(folder, name)).st_size
+            found[short] = os.stat(os.path.join(folder, long_name(host, short))).st_size
     return found
+
+
+def long_name(host: str, short: str) -> str:
+    """Return the name of a host's log file."""
+    return f"{host}.log" if short == "log" else f"{host}.rank{short}"

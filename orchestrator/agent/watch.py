@@ -13,12 +13,14 @@ import time
 from typing import Any, Callable
 
 from .checks import visible_devices
+from .flushing import Flusher
 from .gpus import Gpus
 from .kernel_log import KernelLog
 from .sampling import Sampler
-from .times import LOOK_SECONDS, Times, shared_sizes
+from .times import LOOK_SECONDS, Times, long_name, shared_sizes
 
 _FAULT_SECONDS = 1.0
+_FLUSH_SECONDS = 1.0
 _SPREAD = 0.618  # the golden section: hosts' moments lie evenly in the interval, however many there are
 _STUCK_SECONDS = 30.0
 _SAME_SECONDS = 5.0  # within which kernel and driver tell of the same Xid
@@ -107,6 +109,8 @@ class Watch:
         self._gpus = GpuWatch([name for name in self._devices if name], self._interval)
         self._kernel: KernelLog | None = None
         self._xids: dict[tuple[Any, Any], float] = {}
+        self._flusher = Flusher(self._logs)
+        self._next_flush = 0.0
         self._ending = threading.Event()
         self._done = threading.Event()
         self._end_by: float | None = None
@@ -147,6 +151,17 @@ class Watch:
         if self._shared:
             self.sizes = shared_sizes(self._logs, self._name, [rank for rank, _ in self._records()])
             self.times.look(time.time(), last=last)
+            self._flush(last=last)
+
+    def _flush(self, *, last: bool) -> None:
+        """Send what was written once a second: the index after the logs that it tells of."""
+        now = time.monotonic()
+        if not self._flusher.needed or (now < self._next_flush and not last):
+            return
+        self._next_flush = now + _FLUSH_SECONDS
+        self._flusher.flush({long_name(self._name, short): size for short, size in self.sizes.items()})
+        for kind in ("times", "samples"):
+            self._flusher.flush({f"{self._name}.{kind}": int(now)})
 
     def _sample(self) -> None:
         local = {rank: record["local_rank"] for rank, record in self._records()}

@@ -45,6 +45,7 @@ _LOOPBACK = "127.0.0.1"
     metavar="PORT",
     help="Serve the newest values at http://127.0.0.1:PORT/metrics; 0 takes a free port.",
 )
+@click.option("--active", is_flag=True, help="With --prometheus: all runs that go on, not only RUN.")
 @click.option("--bind", metavar="ADDRESS", help="With --prometheus: listen here and not on loopback.")
 @click.option(
     "--tensorboard",
@@ -67,13 +68,15 @@ def metrics_command(run: str, run_root: Path, **given: Any) -> int:
 
     _see_that_they_fit(given)
     selection = _selection(given)
+    if given["active"]:
+        return _serve(lambda: _active(run_root), given["bind"] or _LOOPBACK, given["prometheus"])
     if given["folder"] is not None:
         _see_that_it_is_here(run, run_root)
     if (code := forward(run, run_root)) is not None:
         return code
     found = registry.find(run, run_root)
     if given["prometheus"] is not None:
-        return _serve(found, given["bind"] or _LOOPBACK, given["prometheus"])
+        return _serve(lambda: [found], given["bind"] or _LOOPBACK, given["prometheus"])
     if given["folder"] is not None:
         return _export(found, selection, given["folder"], follow=given["follow"])
     return _print(found, selection, given)
@@ -89,8 +92,9 @@ def _see_that_they_fit(given: dict[str, Any]) -> None:
     chosen = [option for option, is_given in asked.items() if is_given]
     if len(chosen) > 1:
         raise click.UsageError(f"{chosen[0]} and {chosen[1]} are two ways to have it; choose one")
-    if given["bind"] is not None and given["prometheus"] is None:
-        raise click.UsageError("--bind goes with --prometheus")
+    for option, value in (("--bind", given["bind"]), ("--active", given["active"])):
+        if value and given["prometheus"] is None:
+            raise click.UsageError(f"{option} goes with --prometheus")
 
 
 def _selection(given: dict[str, Any]) -> Selection:
@@ -181,12 +185,20 @@ def _is_over(run: RunDir) -> Callable[[], bool]:
     return lambda: current_status(run)["state"].is_final
 
 
-def _serve(run: RunDir, address: str, port: int) -> int:
+def _active(run_root: Path) -> list[RunDir]:
+    """Return the runs that go on, as their own files say; their supervisors are asked later."""
+    from orchestrator import registry
+
+    points = [run for sweep in registry.all_sweeps(run_root) for _, run in sweep.points()]
+    return [run for run in (*registry.all_runs(run_root), *points) if not run.status()["state"].is_final]
+
+
+def _serve(runs: Callable[[], list[RunDir]], address: str, port: int) -> int:
     from orchestrator.errors import OrchestratorError, Problem
     from orchestrator.monitor.metrics.serve import MetricsServer
 
     try:
-        server = MetricsServer(run, (address, port))
+        server = MetricsServer(runs, (address, port))
     except OSError as error:
         what, fix = f"cannot listen there: {error.strerror}", "choose another port; 0 takes a free one"
         raise OrchestratorError(Problem(what, "--prometheus", f"{address}:{port}", fix)) from error

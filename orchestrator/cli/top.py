@@ -13,6 +13,7 @@ import click
 from orchestrator.cli.runs import complete_run
 
 if TYPE_CHECKING:
+    from orchestrator.login.records import RemoteRun
     from orchestrator.rundir import RunDir
 
 
@@ -31,6 +32,17 @@ def top_command(run: str, web: bool, port: int, run_root: Path) -> int:
     RUN is a run id, also that of a sweep's point (SWEEP.3), a unique beginning of one, a run directory, or
     `last`. A run that has ended can be looked at as well. `?` shows the keys.
     """
+    from orchestrator.login import records
+
+    _need("textual")
+    far = records.find(run, run_root)
+    if far is not None:
+        return _serve(far.run_id, run, run_root, port) if web else _show_there(far)
+    found = _run_here(run, run_root)
+    return _serve(found.run_id, str(found.path), run_root, port) if web else _show(found)
+
+
+def _run_here(run: str, run_root: Path) -> RunDir:
     from orchestrator import registry
     from orchestrator.errors import Problem, RunNotFoundError
 
@@ -38,15 +50,24 @@ def top_command(run: str, web: bool, port: int, run_root: Path) -> int:
     if sweep is not None:
         fix = f"name a point, such as {sweep.sweep_id}.1; `orchestrate status {sweep.sweep_id}` lists them"
         raise RunNotFoundError(Problem("is a sweep, and top shows one run", "RUN", sweep.sweep_id, fix))
-    _need("textual")
-    found = registry.find(run, run_root)
-    if not web:
-        _need_terminal(found)
-        return _show(found)
+    return registry.find(run, run_root)
+
+
+def _show_there(run: RemoteRun) -> int:
+    from orchestrator.login.commands import settle
+    from orchestrator.login.screen import show_screen
+
+    _need_terminal(run.run_id)
+    if not run.run_dir:
+        settle(run)
+    return show_screen(run)
+
+
+def _serve(run_id: str, run: str, run_root: Path, port: int) -> int:
     _need("textual_serve")
     from orchestrator.monitor.top.web import serve
 
-    serve(found, port)
+    serve(run_id, ["top", run, "--run-root", str(run_root.absolute())], port)
     return 0
 
 
@@ -65,7 +86,7 @@ def _need(package: str) -> None:
         )
 
 
-def _need_terminal(run: RunDir) -> None:
+def _need_terminal(run_id: str) -> None:
     """Make sure that there is a screen to draw on: a terminal, or a browser's (textual-serve's driver).
 
     Raises:
@@ -74,7 +95,7 @@ def _need_terminal(run: RunDir) -> None:
     from orchestrator.errors import OrchestratorError, Problem
 
     if "TEXTUAL_DRIVER" not in os.environ and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        fix = f"without one, `orchestrate status {run.run_id}` or `orchestrate logs -f {run.run_id}`"
+        fix = f"without one, `orchestrate status {run_id}` or `orchestrate logs -f {run_id}`"
         raise OrchestratorError(Problem("needs a terminal", "top", fix=fix))
 
 
@@ -83,6 +104,7 @@ def _show(run: RunDir) -> int:
     from orchestrator.monitor.top.app import TopApp
     from orchestrator.monitor.top.reading import Reader
 
+    _need_terminal(run.run_id)
     app = TopApp(Reader(run), Actions(run))
     app.run()
     return app.return_code or 0

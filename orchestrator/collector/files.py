@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import resource
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16  # bytes; more would have malloc map and unmap memory at every read
 _OF_RANK = re.compile(r"(?P<host>.+)\.rank(?P<rank>\d+)\.(?P<stream>out|err)\Z")
-_OF_HOST = re.compile(r"(?P<host>.+)\.(?P<stream>log|samples)\Z")
+_OF_HOST = re.compile(r"(?P<host>.+)\.(?P<stream>samples)\Z")
+_TICK = 2.0  # seconds; of clocks that filesystems have, FAT's is the coarsest
 _SPARE = 256  # descriptors for everything else
 
 
@@ -29,8 +31,8 @@ class LogFile:
     Attributes:
         name: its name in the folder.
         host: name of the host it came from.
-        rank: the rank that wrote it; None for the host's own files.
-        stream: `out`, `err`, `log` or `samples`.
+        rank: the rank that wrote it; None for the host's measurements.
+        stream: `out`, `err` or `samples`.
         offset: bytes taken in, which end with the end of a line.
         skip: a line that is too long is being passed over.
         grew: epoch seconds at which it was last seen to have grown; 0.0 when never.
@@ -133,7 +135,8 @@ class Folder:
             return
         for name in sorted(set(names) - self.files.keys()):
             self._take_up(name)
-        self._seen = changed
+        settled = time.time() - changed / 1e9 > _TICK  # before that, another file may come in the same tick
+        self._seen = changed if settled else -1
 
     def _take_up(self, name: str) -> None:
         match = _OF_RANK.match(name) or _OF_HOST.match(name)

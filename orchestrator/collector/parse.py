@@ -89,8 +89,14 @@ def parse(line: bytes) -> Told | None:
     if any(word in text for word in _SUMMARY):
         return None
     if "time (ms)" in text:
-        return Told(None, {f"{name}_ms": float(value) for name, value in _WALL.findall(text)})
+        return _wall(text)
     return _bar(text) or _words(text)
+
+
+def _wall(text: str) -> Told | None:
+    """Read DeepSpeed's wall clock: the line of a whole step, not those of its micro-steps."""
+    values = {f"{name}_ms": float(value) for name, value in _WALL.findall(text)}
+    return Told(None, values) if "step_ms" in values else None
 
 
 def _json(text: str) -> Told | None:

@@ -33,13 +33,14 @@ class Metrics:
         saved: what was saved last: `attempt`, `files` and whatever else the collector keeps.
 
     Raises:
-        OSError: it cannot be opened, or a filesystem without locks.
+        OSError: it cannot be opened.
     """
 
     def __init__(self, run_dir: RunDir) -> None:
-        self._state_file = run_dir.path / ".metrics.json"
+        self._state_file = run_dir.metrics_state_file
         self._handle = os.open(run_dir.metrics_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a filesystem without locks, such as Lustre without -o flock
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
         self.saved: dict[str, Any] = read_json(self._state_file) or {}
         self._size = min(os.fstat(self._handle).st_size, int(self.saved.get("size", 0)))
         os.ftruncate(self._handle, self._size)

@@ -117,11 +117,11 @@ def _less_sure(suspect: Suspect, own: list[Text], others: list[Text], book: Book
     likely, symptoms = _strong(book.patterns, "likely"), _strong(book.patterns, "symptom")
     tells = any(is_exception(text.joined) for text in own if text.kind == "message")
     lost_a_peer = _search(own, symptoms)
-    if tells and lost_a_peer is None and (found := _search(own, likely)):
+    if tells and lost_a_peer is None and (found := _first_pattern(own, likely)):
         return found
     return (
         _search(others, _strong(book.patterns, "cause"), last=True)
-        or (None if lost_a_peer else _search(own, likely) or _search(others, likely, last=True))
+        or (None if lost_a_peer else _first_pattern(own, likely) or _search(others, likely, last=True))
         or lost_a_peer
         or _search(others, symptoms, last=True)
         or _by_ending(suspect)
@@ -150,6 +150,12 @@ def _strong(patterns: Iterable[Pattern], strength: str) -> list[Pattern]:
 
 def _of_category(book: Book, category: str) -> list[Pattern]:
     return [pattern for pattern in book.patterns if pattern.category == category]
+
+
+def _first_pattern(texts: Iterable[Text], patterns: Iterable[Pattern]) -> Found | None:
+    """Return the first pattern found in any text: where a traceback leads tells more than its end."""
+    texts = list(texts)
+    return next(filter(None, (_search(texts, [pattern]) for pattern in patterns)), None)
 
 
 def _search(texts: Iterable[Text], patterns: Iterable[Pattern], *, last: bool = False) -> Found | None:

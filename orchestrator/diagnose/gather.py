@@ -89,7 +89,8 @@ def gather(run: RunDir, attempt: int | None = None) -> Case:
     document = _document(run, shown, whole_run=attempt is None)
     state = str(document["state"]) if document else str(_current_state(run))
     plan = _plan(run, shown)
-    suspects = tuple(_suspect(one, plan) for one in document.get("candidates") or ())
+    about = read_json(shown.hosts_file) or {} if shown is not None else {}
+    suspects = tuple(_suspect(one, plan, about) for one in document.get("candidates") or ())
     if document.get("first_failure") and not document.get("undetermined"):
         suspects = suspects[:1]
     events = read_events(run.events_file, None if shown is None else shown.number)
@@ -118,12 +119,14 @@ def _plan(run: RunDir, shown: AttemptDir | None) -> LaunchPlan | None:
         return None
 
 
-def _suspect(cause: dict[str, Any], plan: LaunchPlan | None) -> Suspect:
+def _suspect(cause: dict[str, Any], plan: LaunchPlan | None, about: dict[str, Any]) -> Suspect:
+    """Return a cause of the verdict; with its GPU, where its host has told that it has some."""
     known = {name: cause.get(name) for name in ("rank", "local_rank", "exit_code", "signal", "time")}
     gpu = None
+    without = (about.get(cause["host"]) or {}).get("gpus") == 0
     for host in plan.hosts if plan is not None else ():
         local = known["local_rank"]
-        if host.name == cause["host"] and local is not None and local < len(host.devices):
+        if host.name == cause["host"] and local is not None and local < len(host.devices) and not without:
             gpu = host.devices[local]
     said = str(cause.get("message") or "")
     return Suspect(host=cause["host"], gpu=gpu, message=said, log=str(cause.get("log", "")), **known)

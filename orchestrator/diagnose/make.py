@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
 
 _MOST_EVIDENCE = 8
+_SHOWN_RANKS = 3  # of those that hang together
 _FIELD = re.compile(r"{(\w+)}")
 
 
@@ -181,14 +182,15 @@ def _last_words(by_kind: dict[str, Text]) -> Iterator[tuple[Text, Line]]:
 def _hang_pieces(case: Case, found: Found) -> Iterator[tuple[Text, Line]]:
     data = found.hang.data if found.hang is not None else {}
     number = found.hang.line if found.hang is not None else None
-    for rank, where in list((data.get("where") or {}).items())[:4]:
-        yield Text("event", "events.jsonl", ()), Line(f"rank {rank} stands at {where}", number)
-    for name in (data.get("dumps") or ())[:2]:
-        if case.attempt is not None:
-            yield (
-                Text("event", f"{case.attempt.path.name}/dumps/{name}", ()),
-                Line("the stack of that rank", 1),
-            )
+    stuck = [str(rank) for rank in data.get("ranks") or ()]
+    places = data.get("where") or {}
+    for rank in stuck[:_SHOWN_RANKS]:
+        if rank in places:
+            yield Text("event", "events.jsonl", ()), Line(f"rank {rank} stands at {places[rank]}", number)
+    dumps = [name for name in data.get("dumps") or () if name.split(".rank")[-1].split(".")[0] in stuck]
+    attempt = "" if case.attempt is None else f"{case.attempt.path.name}/"
+    for name in dumps[:_SHOWN_RANKS]:
+        yield Text("event", f"{attempt}dumps/{name}", ()), Line("its stack", 1)
 
 
 def _time_of(case: Case, text: Text, line: Line) -> float | None:

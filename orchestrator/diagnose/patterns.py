@@ -94,11 +94,18 @@ def load(files: Sequence[str] = ()) -> Book:
     Raises:
         JobFileError: a file cannot be read, or is no file of patterns; all its problems.
     """
-    return _load(tuple(str(file) for file in files))
+    return _load(tuple(str(file) for file in files), tuple(map(_changed, files)))
+
+
+def _changed(file: str) -> int:
+    try:
+        return Path(file).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 @lru_cache(maxsize=8)
-def _load(files: tuple[str, ...]) -> Book:
+def _load(files: tuple[str, ...], _changed: tuple[int, ...]) -> Book:
     own = _read(_OWN_FILE)
     more = [_read(Path(file)) for file in files]
     categories = {name: _category(name, entry) for name, entry in own.get("categories", {}).items()}

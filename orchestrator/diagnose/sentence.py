@@ -6,6 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from orchestrator.diagnose.choose import BY_STATE
 from orchestrator.states import State
 from orchestrator.verdict.judge import signal_name
 
@@ -33,11 +34,14 @@ def sentence(
     if not found.category:
         return case.summary or _doing(case)
     if case.state != State.FAILED or not case.suspects:
-        return _without_suspect(case, message)
+        return _without_suspect(case, found, message)
     if first is not None:
         how = "" if found.pattern is not None else _how(first)
         what = f"{message} ({how})" if how and how not in message else message
         return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}{_why_not_again(case)}"
+    if len(candidates) == 1:
+        who = f"undetermined what failed first; {_name(candidates[0])} gave up{_when(case, candidates[0])}"
+        return f"{who}: {message}{_others(case)}"
     names = _listed([_name(one) for one in candidates])
     who = f"undetermined: the evidence cannot tell which failed first of {names}{_when(case, None)}"
     return f"{who}: {message}{_others(case)}"
@@ -48,22 +52,25 @@ def _doing(case: Case) -> str:
     return f"{status['state']}: {status['reason']}" if status["reason"] else f"the run is {status['state']}"
 
 
-def _without_suspect(case: Case, message: str) -> str:
+def _without_suspect(case: Case, found: Found, message: str) -> str:
     if case.state == State.SUCCEEDED:
         return f"{case.summary}, but its loss was no number any more at step {case.step}"
-    said = case.summary
-    return (
-        said if not message or message.lower() in said.lower() else f"{said} ({message})" if said else message
-    )
+    if not case.summary:
+        return message
+    if found.category in BY_STATE.values() or not message or message.lower() in case.summary.lower():
+        return case.summary
+    return f"{case.summary} ({message})"
 
 
 def _of_hang(case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...]) -> str:
     data = found.hang.data if found.hang is not None else {}
     waiting = len(data.get("waiting") or ())
     who = _name(first) if first else f"ranks {_listed([str(one.rank) for one in candidates])}"
-    verb = "hangs" if first else "hang"
+    over = State(case.state).is_final if case.state in State.__members__ else False
+    verb = "hung" if over else "hangs" if first else "hang"
     where = f" in {first.message}" if first and first.message else ""
-    others = f" while {waiting} other rank{'s wait' if waiting != 1 else ' waits'} for it" if waiting else ""
+    wait = "waited" if over else "wait" if waiting != 1 else "waits"
+    others = f" while {waiting} other rank{'s' if waiting != 1 else ''} {wait} for it" if waiting else ""
     silent = f"; nothing was heard of it for {data['silent']:.0f} s" if data.get("silent") else ""
     return f"{who} {verb}{_when(case, first)}{where}{others}{silent}"
 

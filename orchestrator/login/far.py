@@ -32,6 +32,7 @@ def main(mark: str) -> int:
     verbs = {
         "command": _command,
         "follow": _follow,
+        "screen": _screen,
         "submit": _submit,
         "push": _push,
         "states": _states,
@@ -57,6 +58,12 @@ def _follow(request: Mapping[str, Any]) -> int:
     path = Path(request["run_dir"])
     is_sweep = SweepDir(path).sweep_file.exists()
     return follow_sweep(SweepDir(path)) if is_sweep else follow_run(RunDir(path))
+
+
+def _screen(request: Mapping[str, Any]) -> int:
+    """Show a run's screen through our pipes (see login.screen); it ends when the connection does."""
+    os.environ["TEXTUAL_DRIVER"] = "textual.drivers.web_driver:WebDriver"
+    return _orchestrate(["top", request["run_dir"]])
 
 
 def _end_with_input() -> None:

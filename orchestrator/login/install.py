@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.login.client import Connection
 
 _NEEDED = ("click", "jinja2", "pydantic", "pyyaml", "rich")
-_FOR_BACKEND = {"slurm": ("submitit",), "ssh": ("paramiko",)}
+_FOR_BACKEND = {"slurm": ("submitit",), "ssh": ("paramiko",), "top": ("submitit", "textual")}
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NO_PYTHON, _NOT_THERE = 95, 96  # exit codes of our shell lines
 _FIND = """
@@ -42,7 +42,7 @@ _CANDIDATES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3"
 
 
 class Program:
-    """This version of the program with what a backend needs, as it can be sent.
+    """This version of the program with what a backend (or the screen, `top`) needs, as it can be sent.
 
     Attributes:
         pins: `name==version` of every package it needs.

@@ -16,6 +16,7 @@ from orchestrator.login.install import NotInstalledError, Program, call, install
 from orchestrator.login.jobfile import Parcel, as_setting, parcel
 from orchestrator.login.push import send_items
 from orchestrator.login.words import Words
+from orchestrator.notify.needs import needed_by
 from orchestrator.prepare import new_run_id, prepare
 from orchestrator.source import VARIABLE, source_of
 
@@ -49,8 +50,7 @@ def check(job: LoadedJob, environ: Mapping[str, str]) -> tuple[Parcel, Prepared 
 
 def needed_variables(job: LoadedJob) -> dict[str, str]:
     """Return the variables whose values go with the job, each with the key that names it."""
-    told = {name: f"notify.{number}" for number, one in enumerate(job.spec.notify) for name in one.variables}
-    return {**told, **dict.fromkeys(job.spec.train.secrets, "train.secrets")}
+    return {**needed_by(job.spec), **dict.fromkeys(job.spec.train.secrets, "train.secrets")}
 
 
 class Submission:

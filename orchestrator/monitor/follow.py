@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.output import coloured
+from orchestrator.monitor.logs import Selection, View, Viewer
+from orchestrator.monitor.logs.reader import last_lines
+from orchestrator.monitor.logs.text import Texts
 from orchestrator.monitor.status import current_status
-from orchestrator.monitor.tail import Tail
 from orchestrator.states import State
 
 if TYPE_CHECKING:
@@ -38,23 +42,24 @@ def follow_run(run: RunDir) -> int:
 
 def _watch(run: RunDir) -> dict[str, Any]:
     shown: tuple[State, str] | None = None
-    tails: dict[Path, Tail] = {}
+    rank_0 = _rank_0(run)
     while True:
         status = current_status(run)
         if (status["state"], status["reason"]) != shown and not status["state"].is_final:
             shown = (status["state"], status["reason"])
             click.echo(f"{coloured(status['state'])}  {status['reason']}".rstrip())
-        _show_rank_0(run, tails, last=status["state"].is_final)
+        rank_0.look(last=status["state"].is_final)
         if status["state"].is_final:
             return status
         time.sleep(_POLL)
 
 
-def _show_rank_0(run: RunDir, tails: dict[Path, Tail], *, last: bool) -> None:
-    for attempt in run.attempts():
-        for path in sorted(attempt.logs.glob("*.rank0.out")):
-            for line in tails.setdefault(path, Tail(path)).lines(last=last):
-                click.echo(line)
+def _rank_0(run: RunDir) -> Viewer:
+    """Return what prints the first rank's output, from the first attempt on."""
+    forced = click.get_current_context().color if click.get_current_context(silent=True) else None
+    colour = sys.stdout.isatty() if forced is None else forced
+    selection = Selection(ranks=frozenset({0}), kinds=frozenset({"out"}))
+    return Viewer(run, selection, View(bare=True, colour=colour), follow=True)
 
 
 def _show_end(run: RunDir, status: dict[str, Any]) -> None:
@@ -79,9 +84,10 @@ def _show_diagnosis(run: RunDir, status: dict[str, Any]) -> None:
 
 
 def _show_log(log: Path) -> None:
-    said = (line for line in Tail(log).lines(last=True) if not line.startswith(_OWN))
-    lines = [line for line in said if line.strip()][-_TAIL_LINES:]
+    said = (text for line in last_lines(log) for text in Texts().of(line))
+    wanted = (text for text in said if text.strip() and not text.startswith(_OWN))
+    lines = list(itertools.islice(wanted, _TAIL_LINES))
     if lines:
         click.echo(click.style(f"--- the end of {log}", dim=True))
-        for line in lines:
+        for line in reversed(lines):
             click.echo(f"  {line}")

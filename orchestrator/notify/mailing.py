@@ -75,7 +75,9 @@ def _hand_over(
 ) -> None:
     if password is not None:
         server.login(options["user"], password)
-    server.send_message(mail)
+    refused = server.send_message(mail)
+    if refused:  # by some of them; the others would get it twice if it were tried again
+        raise DeliveryError(f"refused for {', '.join(refused)}", again=False)
 
 
 def _server(text: str) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _REACHED = ("step", "loss", "tokens_per_second")
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ADVICE = 2  # pieces of advice; `orchestrate diagnose` has them all
 _LONGEST = 600  # characters of a line: a rank's last words may be a page
 
@@ -75,7 +77,7 @@ def make_message(event: str, facts: Facts) -> Message:
         "run_id": facts.run_id,
         "name": facts.name,
         "state": facts.state,
-        "reason": facts.reason,
+        "reason": _short(facts.reason),
         "category": facts.category,
         "advice": list(facts.advice),
         "seconds": facts.seconds,
@@ -144,5 +146,7 @@ def duration(seconds: float) -> str:
 
 
 def _short(line: str) -> str:
-    one = " ".join(line.split())
+    """Return a line that every way takes: without colours, control and half characters, and not too long."""
+    plain = "".join(each if each.isprintable() else " " for each in _COLOUR.sub("", line))
+    one = " ".join(plain.split())
     return one if len(one) <= _LONGEST else f"{one[: _LONGEST - 1]}…"

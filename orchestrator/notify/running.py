@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from typing import IO, TYPE_CHECKING
 
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 
     from orchestrator.notify.message import Message
 
+# A supervisor's threads hold signals back (supervisor/told.py), and a command would inherit that: `timeout` in
+# it could end nothing. To let go of them in the thread itself, even for a moment, could end the supervisor.
+_STARTER = [
+    *(sys.executable, "-I", "-S", "-c"),
+    """if True:
+    import os, signal, sys
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    try:
+        os.execvp(sys.argv[1], sys.argv[1:])
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)
+        sys.exit(127)
+    """,
+]
 _SAID = 300  # characters of what it said that are kept
 
 
@@ -33,20 +48,16 @@ def run_command(words: Sequence[str], message: Message, folder: Path, seconds: f
         seconds: when it is killed, with all of its session that is still of its group.
 
     Raises:
-        DeliveryError: it cannot be started, took too long, or ended with another code than 0.
+        DeliveryError: it cannot be started (code 127), took too long, or ended with another code than 0.
     """
     command = [_filled(word, message) for word in words]
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
         told.write(f"{message.subject}\n{message.text}\n".encode())
         told.seek(0)
-        try:
-            process = subprocess.Popen(
-                command, stdin=told, stdout=said, stderr=said, cwd=folder, env=_environment(message),
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            what = f"{command[0]} cannot be started: {error.strerror}"
-            raise DeliveryError(what, again=False) from None
+        process = subprocess.Popen(
+            [*_STARTER, *command], stdin=told, stdout=said, stderr=said, cwd=folder,
+            env=_environment(message), start_new_session=True,
+        )  # fmt: skip
         code = _code(process, command[0], seconds)
         if code:
             raise DeliveryError(f"{command[0]} ended with {code}{_last_words(said)}", again=False)

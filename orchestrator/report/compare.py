@@ -60,7 +60,7 @@ def differences(documents: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]
         ("DeepSpeed", [_flat(document["ran"].get("deepspeed") or {}) for document in documents]),
         ("software", [_software(document) for document in documents]),
     ):
-        for key in dict.fromkeys(key for table in tables for key in table):
+        for key in dict.fromkeys(key for table in tables for key in table if key):
             values = [table.get(key) for table in tables]
             if len(set(values)) > 1 and f"{where}.{key}" not in seen:
                 seen.add(f"{where}.{key}")

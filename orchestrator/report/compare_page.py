@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.report.page import environment, state_view
 from orchestrator.report.plot import Drawn, Line, Plot, draw
+from orchestrator.report.plots import curve_lines
 from orchestrator.report.spent import shares
 from orchestrator.report.units import lasted, value_words
 
@@ -26,7 +27,7 @@ _CURVES = (
     ("loss", "Loss", "", None),
     ("eval_loss", "Evaluation loss", "", None),
     ("grad_norm", "Gradient norm", "", None),
-    ("learning_rate", "Learning rate", "", None),
+    ("learning_rate", "Learning rate", "", 0.0),
     ("tokens_per_second", "Tokens per second", "", 0.0),
     ("samples_per_second", "Samples per second", "", 0.0),
     ("step_time", "Step time", "seconds", 0.0),
@@ -103,9 +104,9 @@ def _cut(words: str | None, width: int = 36) -> str:
 def _plots(runs: list[dict[str, Any]], names: list[str]) -> Iterator[Drawn | None]:
     for key, title, unit, floor in _CURVES:
         lines = [
-            Line(names[i], curve["step"], curve["value"], f"c{i}", curve["attempt"])
+            line
             for i, run in enumerate(runs)
-            if (curve := run["series"]["curves"].get(key)) is not None
+            for line in curve_lines(run["series"]["curves"].get(key), names[i], f"c{i}")
         ]
         yield draw(Plot(title, lines, unit=unit, floor=floor))
     for key, title, unit in _BANDS:

@@ -64,7 +64,8 @@ def course(
 ) -> Course:
     """Return what is known of a run's time."""
     end = known.ended or known.now
-    began = _beginnings(told, events, known)
+    began = beginnings(told, events, known)
+    told = [one for one in told if one.number in began]
     attempts = []
     for place, one in enumerate(told):
         last = place + 1 == len(told)
@@ -73,7 +74,7 @@ def course(
         attempts.append(_tried(one, span, events, progress, known, running=last and known.over is None))
     saves = saves_in(events)
     kept = known.over in (None, State.SUCCEEDED) or not (known.saves_here or saves)
-    return Course(known.created, end, tuple(attempts), saves, _hangs(events, attempts), kept)
+    return Course(known.created, end, tuple(attempts), saves, _hangs(events, attempts), kept, known.queued)
 
 
 def _tried(
@@ -99,8 +100,11 @@ def _tried(
     )
 
 
-def _beginnings(told: Sequence[Told], events: Sequence[dict[str, Any]], known: Known) -> dict[int, float]:
-    """Return when each attempt began: its event, or the first thing heard after the one before had ended."""
+def beginnings(told: Sequence[Told], events: Sequence[dict[str, Any]], known: Known) -> dict[int, float]:
+    """Return when each attempt began: its event, or the first that was heard after the one before had ended.
+
+    An attempt that nobody has heard of is absent: its files were written, and it waits.
+    """
     found: dict[int, float] = {}
     for event in events:
         if event["event"] in ("attempt", "retry") and "attempt" in event:
@@ -109,8 +113,9 @@ def _beginnings(told: Sequence[Told], events: Sequence[dict[str, Any]], known: K
     after = known.created
     for one in told:
         late = [time for time in supervised if time >= after]
-        found.setdefault(one.number, late[0] if late else after)
-        after = one.ended or found[one.number]
+        if late or one.ended:
+            found.setdefault(one.number, late[0] if late else after)
+        after = one.ended or found.get(one.number, after)
     return found
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import __version__
 from orchestrator.monitor.records import Records
 from orchestrator.monitor.status import current_status, host_rows
-from orchestrator.report.course import Known, Told, course
+from orchestrator.report.course import Known, Told, beginnings, course
 from orchestrator.report.excerpts import excerpts, job_text, software, without_secrets
 from orchestrator.report.goodput import Goodput, account
-from orchestrator.report.happenings import happenings
+from orchestrator.report.happenings import happenings, said_of_hosts
 from orchestrator.report.metrics import Metrics
 from orchestrator.report.ran import what_ran
 from orchestrator.rundir import read_json
@@ -66,7 +66,7 @@ def document(run: RunDir, now: float | None = None) -> dict[str, Any]:
         "series": _series(parts.metrics),
         "hosts": _hosts(parts),
         "events": happenings(parts.events),
-        "excerpts": excerpts(run, parts.verdict),
+        "excerpts": excerpts(run, parts.verdict, parts.events),
         "job": job_text(run),
     }
 
@@ -90,6 +90,8 @@ def _read(run: RunDir, now: float) -> _Parts:
     metrics = Metrics(known.created, known.ended or now)
     metrics.take(Records(run.metrics_file).new())
     told = [_told(run, attempt) for attempt in run.attempts()]
+    begun = beginnings(told, events, known)
+    told = [one for one in told if one.number in begun]
     return _Parts(run, plan, status, verdict, events, metrics, known, told)
 
 
@@ -226,14 +228,19 @@ def _figures(parts: _Parts) -> dict[str, Any]:
 
 
 def _series(metrics: Metrics) -> dict[str, Any]:
-    curves = {name: curve.to_json() for name, curve in metrics.curves.items() if len(curve)}
+    told = (
+        metrics.curves
+        if len(metrics.curves["step_time"])
+        else metrics.curves | {"step_time": metrics.step_times()}
+    )
+    curves = {name: curve.to_json() for name, curve in told.items() if len(curve)}
     bands = {name: band.to_json() for name, band in metrics.bands.items()}
     return {"curves": curves, "bands": {name: band for name, band in bands.items() if band["time"]}}
 
 
 def _hosts(parts: _Parts) -> list[dict[str, Any]]:
     plan = {host.name: host for host in parts.plan.hosts}
-    slow = {event["host"] for event in parts.events if event["event"] == "straggler" and "host" in event}
+    said = said_of_hosts(parts.events)
     rows = []
     for row in host_rows(parts.run):
         host = plan.get(row["host"])
@@ -243,7 +250,7 @@ def _hosts(parts: _Parts) -> list[dict[str, Any]]:
         found |= {
             "span": ranks,
             "message": without_secrets(row["message"][:400]),
-            "slow": row["host"] in slow,
+            "said": said.get(row["host"], [])[:4],
         }
         rows.append(found | (totals.to_json() if totals else {}))
     return rows

@@ -9,37 +9,52 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.rundir import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from orchestrator.rundir import AttemptDir, RunDir
 
 _BYTES = 64 << 10  # read of a file's end
 _LINES, _WIDTH = 40, 400  # lines of an excerpt, characters of a line
+_STACKS = 2  # of ranks that hung: the others mostly stand where these do
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _SECRET = re.compile(
     r"(\b[A-Z0-9_]*(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)\s*[:=]\s*"
-    r"|--?(?:api|auth|hf|access)?[-_]?(?:key|token|secret|password)[= ]\s*)(?!\$)\S+"
+    r"|--?(?:api|auth|hf|access)?[-_]?(?:key|token|secret|password)[= ]\s*)(?!\$)"
+    r"(?:\"[^\"]*\"|'[^']*'|\S+?(?=[,}\]]*(?:\s|$)))"
 )
 _KNOWN_SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,})")
 
 
-def excerpts(run: RunDir, verdict: dict[str, Any]) -> list[dict[str, Any]]:
+def excerpts(
+    run: RunDir, verdict: dict[str, Any], events: Iterable[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
     """Return `title`, `file` (below the run's directory) and `lines` of the ends of the logs that tell most.
 
-    These are the last words of the rank, or the host, that failed first, and of candidates; then rank 0's.
+    These are the last words of the rank, or the host, that failed first, and of candidates; the
+    stacks of ranks that hung; then rank 0's.
     """
     attempts = run.attempts()
     if not attempts:
         return []
     logs, found = attempts[-1].logs, []
     for title, name in dict.fromkeys([*_failing(verdict), *_first_rank(run, attempts[-1])]):
-        lines = tail(logs / name)
-        if lines:
-            file = f"{attempts[-1].path.name}/logs/{name}"
-            found.append({"title": title, "file": file, "lines": lines})
-    return found
+        found.append(_excerpt(run, title, logs / name, tail(logs / name)))
+    stacks = [_excerpt(run, title, path, head(path)) for title, path in _stacks(attempts[-1], events)]
+    return [one for one in (*found[:1], *stacks, *found[1:]) if one["lines"]]
+
+
+def _excerpt(run: RunDir, title: str, path: Path, lines: list[str]) -> dict[str, Any]:
+    return {"title": title, "file": str(path.relative_to(run.path)), "lines": lines}
+
+
+def _stacks(attempt: AttemptDir, events: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Path]]:
+    """Yield the first stacks that were taken of the ranks that an attempt's last hang was about."""
+    hangs = [event for event in events if event.get("event") == "hang"]
+    for rank in (hangs[-1].get("ranks") or [])[:_STACKS] if hangs else ():
+        for path in sorted(attempt.dumps.glob(f"*.rank{rank}.txt"))[:1]:
+            yield f"where rank {rank} stood while it hung", path
 
 
 def _failing(verdict: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -71,6 +86,16 @@ def tail(path: Path, lines: int = _LINES) -> list[str]:
     while shown and not shown[-1]:
         shown.pop()
     return shown[-lines:]
+
+
+def head(path: Path, lines: int = _LINES) -> list[str]:
+    """Return the first lines of a file as text that can be shown."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_BYTES)
+    except OSError:
+        return []
+    return [clean(row) for row in data.decode("utf-8", "replace").splitlines()[:lines]]
 
 
 def clean(line: str) -> str:

@@ -81,6 +81,7 @@ class Course:
         ended: epoch seconds of its end, or of now.
         kept: all of the last attempt's work is kept: it succeeded or still runs, or saves itself elsewhere.
         hangs: beginning and end of each, epoch seconds.
+        queued: a scheduler is asked for hosts; without any attempt, it has not given them.
     """
 
     created: float
@@ -89,6 +90,7 @@ class Course:
     saves: Sequence[Save] = ()
     hangs: Sequence[tuple[float, float]] = ()
     kept: bool = True
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _marks(course: Course) -> Iterator[tuple[float, str, int]]:
             yield attempt.failed, starting, attempt.number
         yield attempt.ended, "productive" if attempt.running and attempt.times else "other", attempt.number
     if not course.attempts:
-        yield course.ended, "startup", 1
+        yield course.ended, "queue" if course.queued else "startup", 1
 
 
 def _step_seconds(attempt: Tried) -> float:

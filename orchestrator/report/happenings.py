@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.forecast.words import plural, seconds, volume
 from orchestrator.hosts.ranges import fold_names, fold_numbers
+from orchestrator.report.units import lasted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +30,17 @@ def happenings(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: float(one["time"]))
 
 
+def said_of_hosts(events: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return what was told of each host that others have not: slow, faults of GPUs, no memory; each once."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        words = _OF_A_HOST.get(str(event.get("event")))
+        told = found.setdefault(str(event["host"]), []) if words and event.get("host") else None
+        if words is not None and told is not None and (said := words(event)) not in told:
+            told.append(said)
+    return found
+
+
 def _judged(event: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     if event["event"] in ("verdict", "ending"):
         return said | {"mark": "good" if event.get("state") == "SUCCEEDED" else "bad"}
@@ -44,8 +56,9 @@ def _bounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _hang(event: dict[str, Any]) -> str:
     where = event.get("where") or {}
-    places = ", ".join(f"rank {rank} at {place}" for rank, place in list(where.items())[:4])
-    stuck = f"hang: {_ranks(event.get('ranks'))} silent for {seconds(float(event.get('silent') or 0))}"
+    stuck_at = [(rank, where[str(rank)]) for rank in event.get("ranks") or () if str(rank) in where]
+    places = ", ".join(f"rank {rank} at {place}" for rank, place in stuck_at[:4])
+    stuck = f"hang: {_ranks(event.get('ranks'))} silent for {lasted(float(event.get('silent') or 0))}"
     waiting = event.get("waiting")
     others = f", {plural(len(waiting), 'rank')} waiting" if waiting else ""
     return f"{stuck}{others}{f'; {places}' if places else ''}"
@@ -86,6 +99,13 @@ def _value(name: str, head: str = "") -> Callable[[dict[str, Any]], str]:
     return lambda event: f"{head}{event.get(name) or ''}".rstrip(": ")
 
 
+_OF_A_HOST: dict[str, Callable[[dict[str, Any]], str]] = {
+    "straggler": lambda event: f"slow: {event.get('words') or event.get('what')}",
+    "gpu_fault": lambda event: (
+        f"GPU {event.get('gpu')}: {event.get('what')} {event.get('code') or ''}".rstrip()
+    ),
+    "oom_kill": lambda _: "the kernel killed for memory",
+}
 _TOLD: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "attempt": ("", lambda event: f"attempt {event.get('attempt')} begins"),
     "supervisor": ("", lambda event: f"supervisor started on {event.get('host')}"),

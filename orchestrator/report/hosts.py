@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.report.units import value_words
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ALL_SEEN = 12  # rows that are seen at a glance, and stay in the order of ranks
 _MOST = 1000  # rows: a browser sorts them at once, and they are less than a megabyte
 
 
@@ -32,12 +36,12 @@ COLUMNS = (
 
 
 def host_table(hosts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return columns and rows; with very many hosts those of note come first and some are left out."""
+    """Return columns and rows; of many hosts those of note come first, of very many some are left out."""
     columns = [column for column in COLUMNS if any(column.key in host for host in hosts)]
-    shown = hosts
-    if len(hosts) > _MOST:
-        order = sorted(range(len(hosts)), key=lambda i: (not notes(hosts[i]), i))[:_MOST]
-        shown = [hosts[i] for i in order]
+    order: Sequence[int] = range(len(hosts))
+    if len(hosts) > _ALL_SEEN:
+        order = sorted(order, key=lambda i: (not notes(hosts[i]), i))
+    shown = [hosts[i] for i in order[:_MOST]]
     return {
         "columns": columns,
         "rows": [_row(host, columns) for host in shown],
@@ -63,7 +67,7 @@ def _row(host: dict[str, Any], columns: list[Column]) -> dict[str, Any]:
 def notes(host: dict[str, Any]) -> str:
     """Return what is to be said of a host; "" of most."""
     found = ["failed first"] if "cause" in host["ended"] else []
-    found += ["slow"] if host["slow"] else []
+    found += host["said"]
     throttled = host.get("throttled", 0)
     found += [f"clock held down in {100 * throttled:.0f} % of samples"] if throttled > 0.005 else []
     found += [f"{host['ecc_errors']:.0f} ECC errors"] if host.get("ecc_errors") else []

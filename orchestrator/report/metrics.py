@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.report.series import Band, Curve, Tally, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 CURVES = (
     *("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "samples_per_second"),
@@ -60,15 +60,12 @@ class Progress:
         """Return the highest step that was reported; None where there was none."""
         return max((max(steps) for _, steps in self._by_attempt.values() if steps), default=None)
 
-    def gaps(self) -> list[float]:
-        """Return the seconds of each step between its report and the one before."""
-        return [gap for times, steps in self._by_attempt.values() for gap in _gaps(times, steps)]
-
-
-def _gaps(times: Iterable[float], steps: Iterable[float]) -> Iterable[float]:
-    for (before, after), (since, to) in zip(pairwise(times), pairwise(steps), strict=True):
-        if to > since:
-            yield (after - before) / (to - since)
+    def gaps(self) -> Iterator[tuple[int, float, float, float]]:
+        """Yield attempt, step, time of its report and seconds of a step between this and the one before."""
+        for attempt, (times, steps) in self._by_attempt.items():
+            for (before, after), (since, to) in zip(pairwise(times), pairwise(steps), strict=True):
+                if to > since:
+                    yield attempt, to, after, (after - before) / (to - since)
 
 
 class Totals:
@@ -168,8 +165,15 @@ class Metrics:
 
         They are the script's own where it told them: the time between reports holds saves and evaluations.
         """
-        found = sorted(self._took or self.progress.gaps())
+        found = sorted(self._took or (gap for *_, gap in self.progress.gaps()))
         return (statistics.median(found), found[len(found) * 99 // 100]) if found else None
+
+    def step_times(self) -> Curve:
+        """Return the seconds of each step, from the times of its reports, where no script told them."""
+        curve = Curve()
+        for attempt, step, time, gap in self.progress.gaps():
+            curve.add({"attempt": attempt, "step": step, "time": time}, gap)
+        return curve
 
     def _take_step(self, record: dict[str, Any]) -> None:
         step = number(record.get("step"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.forecast.words import plural
 from orchestrator.report.hosts import host_table
 from orchestrator.report.plots import plots
-from orchestrator.report.spent import lanes, shares
+from orchestrator.report.spent import key, lanes, shares
 from orchestrator.report.units import clock, elapsed, lasted, time_ticks, value_words
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _marked(text: str) -> Markup:
 
 def view(document: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the page's template."""
-    wall = document["goodput"]["wall"]
+    wall, shown = document["goodput"]["wall"], lanes(document)
     return {
         "d": document,
         "state": state_view(document["state"]),
@@ -67,7 +67,8 @@ def view(document: dict[str, Any]) -> dict[str, Any]:
         "verdict": _verdict(document),
         "tiles": tiles(document),
         "shares": shares(document["goodput"]),
-        "lanes": lanes(document),
+        "lanes": shown,
+        "key": key(shown),
         "ticks": [(round(100 * t / wall, 2), elapsed(t)) for t in time_ticks(wall)] if wall else [],
         "plots": plots(document),
         "table": host_table(document["hosts"]),

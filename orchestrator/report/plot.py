@@ -28,6 +28,7 @@ class Line:
     Attributes:
         style: class of the path.
         apart: to which of several pieces each point belongs, such as its attempt.
+        silent: a pointer does not read it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Line:
     y: Sequence[Number]
     style: str = "c0"
     apart: Sequence[Any] = ()
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _up(values: Sequence[float], floor: float | None) -> _Scale:
 
 def _y_values(up: _Scale, unit: str) -> list[float]:
     if not up.log:
-        return ticks(up.low, up.high, 4, binary=unit == "bytes")
+        return ticks(up.low, up.high, 5, binary=unit == "bytes")
     first, last = math.ceil(math.log10(up.low)), math.floor(math.log10(up.high))
     every = max((last - first) // 4, 1)
     decades = [10.0**power for power in range(first, last + 1, every)]
@@ -213,6 +215,8 @@ def _hover(plot: Plot, across: _Scale, up: _Scale) -> dict[str, Any]:
     """Return what a pointer over the plot reads: position, x and y of every point."""
     lines = []
     for line in plot.lines:
+        if line.silent:
+            continue
         rows = [
             (round(1000 * across.at(x)), x if plot.across == "step" else round(x, 1), y)
             for x, y in zip(line.x, line.y, strict=True)

@@ -28,24 +28,19 @@ def _span(document: dict[str, Any]) -> tuple[float, float] | None:
 
 def _learning(document: dict[str, Any]) -> Iterator[Plot]:
     curves = document["series"]["curves"]
-    lines = [
-        _over_steps(curves, "loss", "training", "c0"),
-        _over_steps(curves, "eval_loss", "evaluation", "c1"),
-    ]
-    found = [line for line in lines if line is not None]
-    if found:
-        yield Plot(
-            "Loss", found if len(found) > 1 else [_unnamed(found[0])], note=_nan_words(curves.get("loss"))
-        )
+    evaluated = "eval_loss" in curves
+    lines = curve_lines(curves.get("loss"), "training" if evaluated else "", "c0")
+    lines += curve_lines(curves.get("eval_loss"), "evaluation", "c1")
+    yield Plot("Loss", lines, note=_nan_words(curves.get("loss")))
     for name, title in (
         ("grad_norm", "Gradient norm"),
         ("learning_rate", "Learning rate"),
         ("loss_scale", "Loss scale"),
     ):
-        line = _over_steps(curves, name, "", "c0")
-        if line is not None:
-            floor = 0.0 if name == "learning_rate" else None
-            yield Plot(title, [line], floor=floor, note=_nan_words(curves.get(name)))
+        floor = 0.0 if name == "learning_rate" else None
+        yield Plot(
+            title, curve_lines(curves.get(name), "", "c0"), floor=floor, note=_nan_words(curves.get(name))
+        )
 
 
 def _nan_words(curve: dict[str, Any] | None) -> str:
@@ -64,12 +59,14 @@ def _speed(document: dict[str, Any]) -> Iterator[Plot]:
         ("tflops", "TFLOPS per GPU"),
         ("mfu", "Model FLOPs utilisation"),
     ):
-        line = _over_time(document, curves.get(name))
-        if line is not None:
-            yield Plot(title, [line], across="time", floor=0.0, unit="share" if name == "mfu" else "")
+        lines = curve_lines(curves.get(name), "", "c0", document["created"])
+        yield Plot(title, lines, across="time", floor=0.0, unit="share" if name == "mfu" else "")
     band = bands.get("step.step_time")
     if band is not None:
         yield _banded(document, "Step time", band, "seconds", note="mean of all ranks, and their range")
+        return
+    lines = curve_lines(curves.get("step_time"), "", "c0", document["created"])
+    yield Plot("Step time", lines, (), "seconds", "time", floor=0.0, note="by the times of its reports")
 
 
 def _machines(document: dict[str, Any]) -> Iterator[Plot]:
@@ -114,16 +111,29 @@ def _since(document: dict[str, Any], times: list[Any]) -> list[float | None]:
     return [None if time is None else time - document["created"] for time in times]
 
 
-def _unnamed(line: Line) -> Line:
-    return Line("", line.x, line.y, line.style, line.apart)
+def curve_lines(
+    curve: dict[str, Any] | None, name: str, style: str, since: float | None = None
+) -> list[Line]:
+    """Return the lines of a curve: all of its points, faint where their means are drawn over them.
 
-
-def _over_steps(curves: dict[str, Any], name: str, words: str, style: str) -> Line | None:
-    curve = curves.get(name)
-    return None if curve is None else Line(words, curve["step"], curve["value"], style, curve["attempt"])
-
-
-def _over_time(document: dict[str, Any], curve: dict[str, Any] | None) -> Line | None:
+    Args:
+        curve: of a document's `series.curves`; None gives no lines.
+        name: what to call it; "" where it is the only one.
+        style: class of its colour.
+        since: epoch seconds from which time is counted, for a plot over time; None for one over steps.
+    """
     if curve is None:
-        return None
-    return Line("", _since(document, curve["time"]), curve["value"], "c0", curve["attempt"])
+        return []
+    points = Line(name, _across(curve, since), curve["value"], style, curve["attempt"])
+    smooth = curve.get("smooth")
+    if smooth is None:
+        return [points]
+    means = Line("", _across(smooth, since), smooth["value"], style, smooth["attempt"], silent=True)
+    return [replace(points, style=f"{style} raw"), means]
+
+
+def _across(curve: dict[str, Any], since: float | None) -> list[float | None]:
+    if since is None:
+        steps: list[float | None] = curve["step"]
+        return steps
+    return [None if time is None else time - since for time in curve["time"]]

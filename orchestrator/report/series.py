@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 POINTS = 480  # of a series that is drawn: more than a plot has columns to show
+_SMOOTH = 120  # stretches whose means are drawn over a series that has more points than that
 _HELD = 16384  # points held before a series is thinned
 
 
@@ -69,15 +70,33 @@ class Curve:
             setattr(self, name, array(held.typecode, (held[i] for i in places)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return `rank` and the thinned `attempt`, `step`, `time` and `value`; no number is None."""
+        """Return `rank`, the thinned `attempt`, `step`, `time` and `value`, and `smooth`: the same, as means.
+
+        What is no number is None; a series of few points has no `smooth`.
+        """
         places = thin(self._values, POINTS)
-        columns: dict[str, array[Any]] = {
-            "attempt": self._attempts,
-            "step": self._steps,
-            "time": self._times,
-            "value": self._values,
+        found: dict[str, Any] = {"rank": self.rank}
+        found |= {name: [_plain(of[i]) for i in places] for name, of in self._columns().items()}
+        return found | ({"smooth": self._smooth()} if len(self._values) > _SMOOTH else {})
+
+    def _columns(self) -> dict[str, array[Any]]:
+        return {"attempt": self._attempts, "step": self._steps, "time": self._times, "value": self._values}
+
+    def _smooth(self) -> dict[str, list[float | int | None]]:
+        """Return the means of stretches, none of which spans two attempts."""
+        size = math.ceil(len(self._values) / _SMOOTH)
+        stretches: list[list[int]] = []
+        for i, value in enumerate(self._values):
+            if not math.isfinite(value):
+                continue
+            last = stretches[-1] if stretches else []
+            if not last or len(last) >= size or self._attempts[last[0]] != self._attempts[i]:
+                stretches.append([])
+            stretches[-1].append(i)
+        return {
+            name: [_plain(sum(of[i] for i in part) / len(part)) for part in stretches]
+            for name, of in self._columns().items()
         }
-        return {"rank": self.rank} | {name: [_plain(of[i]) for i in places] for name, of in columns.items()}
 
 
 class Tally:

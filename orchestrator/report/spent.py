@@ -76,6 +76,21 @@ def lanes(document: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+_KEY = (
+    ("◆", "good", "checkpoint"),
+    ("✕", "bad", "failure"),
+    ("▲", "bad", "hang"),
+    ("▲", "mark", "slow host"),
+    ("⇥", "mark", "interrupted by the scheduler"),
+)
+
+
+def key(shown: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return sign, tone and meaning of the marks that are on these lanes."""
+    there = {(mark["sign"], mark["tone"]) for lane in shown for mark in lane["marks"]}
+    return [one for one in _KEY if one[:2] in there]
+
+
 def _joined(segments: Iterable[Sequence[Any]], narrow: float) -> list[list[Any]]:
     """Return segments of which none is too narrow to be seen: it goes to the one before it."""
     found: list[list[Any]] = []

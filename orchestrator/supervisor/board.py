@@ -178,8 +178,15 @@ class Board:
 
     def _on_log(self, state: HostState, message: dict[str, Any], payload: bytes) -> None:
         end = self._logs.write(state.plan, message, payload)
-        if end is not None:
-            self.server.send(state.plan.name, {"t": "kept", "file": message["file"], "end": end})
+        if end is None:
+            return
+        if not state.kept:  # what else has come with it is confirmed with it
+            asyncio.get_running_loop().call_soon(self._confirm, state)
+        state.kept[message["file"]] = end
+
+    def _confirm(self, state: HostState) -> None:
+        ends, state.kept = state.kept, {}
+        self.server.send(state.plan.name, {"t": "kept", "ends": ends})
 
     def _on_ready(self, state: HostState, message: dict[str, Any]) -> None:
         if state.ready is None:

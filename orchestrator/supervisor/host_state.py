@@ -26,6 +26,7 @@ class HostState:
         failure: what went wrong with the host itself; noticed at `failure_time`, not before `failure_since`.
         lost: nothing is heard of it any more, or ever was.
         offset: host clock minus ours, seconds; exact to `uncertainty`, at the time `measured`.
+        kept: how much of its log files has been written down since its agent was last told.
         contact: time.monotonic() of the agent's last word.
     """
 
@@ -48,6 +49,7 @@ class HostState:
     offset: float = 0.0
     uncertainty: float = _UNSYNCHRONISED
     measured: float = 0.0
+    kept: dict[str, int] = field(default_factory=dict)
     contact: float = field(default_factory=time.monotonic)
 
     def take_pong(self, sent: float, host_time: float, now: float) -> bool:
@@ -122,6 +124,7 @@ class HostState:
             time=record.get("time") if ended else None,
             term_time=record.get("term_time"),
             raised_time=record.get("raised_time"),
+            said_time=record.get("said_time"),
             message=record.get("message", ""),
             started=bool(record),
         )

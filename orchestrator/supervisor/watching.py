@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from orchestrator.monitor.records import Records
 from orchestrator.monitor.stacks import where
 from orchestrator.states import State
 from orchestrator.supervisor.dumping import collect_dumps
+from orchestrator.supervisor.told import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +70,16 @@ class Watching:
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_judgement = 0.0
         self._pause = _AGAIN_SECONDS
+        self._start()
+
+    def _start(self) -> None:
+        """Start the thread with the signals of told.py blocked.
+
+        One that comes while the verdict is written would be given to it, with death as its default.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     # -- the process (in the thread) ------------------------------------------------------------
 
@@ -169,6 +180,7 @@ class Watching:
         self._next_judgement, self._pause = 0.0, _AGAIN_SECONDS
         if self._hang is not None and self._board.ending is None:
             self._hang = None
+            self._board.abort.clear()
             self._run_dir.add_event("hang_over")
             self._run_dir.write_status(State.RUNNING)
 
@@ -179,6 +191,8 @@ class Watching:
         dumps = await collect_dumps(self._board, wanted, _DUMP_SECONDS)
         places = {rank: where(dump.text) if dump.text else None for rank, dump in dumps.items()}
         self._hang = judge(silent, others, places)
+        if self._hang is None:
+            self._board.abort.clear()
         if self._hang is None or self._board.ending is not None:
             return
         stuck = self._hang.stuck
@@ -199,7 +213,9 @@ class Watching:
         stop_after = self._plan.monitor.stop_after
         if not isinstance(stop_after, str):
             await asyncio.sleep(stop_after)
-            self._board.end(State.FAILED, f"{words} for {time.time() - event['since']:.0f} s")
+            self._board.end(
+                State.FAILED, f"{words}; nothing has moved for {time.time() - event['since']:.0f} s"
+            )
 
     def _hosts(self, ranks: Iterable[int]) -> list[str]:
         wanted = set(ranks)
@@ -207,14 +223,15 @@ class Watching:
 
 
 def describe(hang: Hang, hosts: list[str], places: dict[int, Place | None]) -> str:
-    """Return the hang in words: which ranks, where they stand, who waits; `for …` fits behind it."""
+    """Return the hang in words: which ranks, where they stand, who waits."""
     stuck = hang.stuck
     who = f"rank {stuck[0]}" if len(stuck) == 1 else f"ranks {', '.join(map(str, stuck[:8]))}"
     more = f" and {len(stuck) - 8} more" if len(stuck) > 8 else ""
     on = f" on {hosts[0]}" if len(hosts) == 1 else f" on {len(hosts)} hosts"
     at = next((f" at {place}" for rank in stuck if (place := places.get(rank)) is not None), "")
-    waits = f", while {len(hang.waiting)} others wait," if hang.waiting else ""
-    return f"{who}{more}{on} hang{'s' * (len(stuck) == 1)}{at}{waits}".removesuffix(",")
+    count = len(hang.waiting)
+    waits = "" if not count else ", while another one waits" if count == 1 else f", while {count} others wait"
+    return f"{who}{more}{on} hang{'s' * (len(stuck) == 1)}{at}{waits}"
 
 
 def _how(dumps: Iterable[Dump]) -> str:

@@ -7,6 +7,8 @@ import signal
 from dataclasses import dataclass, replace
 
 _RAISED_SECONDS = 1.0  # torchelastic's error file tells the time of an exception in whole seconds
+_STOPS = (signal.SIGTERM, signal.SIGKILL, signal.SIGABRT)  # the last leaves the stacks of a rank that hangs
+_SAID_SECONDS = 0.01  # the kernel's clock for files is that coarse
 
 _PEER_LOST = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL error.*(remote|unhandled system)|"
@@ -37,6 +39,7 @@ class RankEnd:
         uncertainty: how far `time` may be off, seconds.
         term_time: when the rank was sent SIGTERM, or None.
         raised_time: when it raised, where it recorded that (whole seconds).
+        said_time: when its stderr, which ends in an exception, was last written to: just after it raised.
     """
 
     rank: int
@@ -50,6 +53,7 @@ class RankEnd:
     raised_time: float | None = None
     message: str = ""
     started: bool = True
+    said_time: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -65,7 +69,7 @@ class RankEnd:
     def stopped(self) -> bool:
         """Tell whether it ended as a process does that was told to: by that signal, or its shell's code."""
         told = self.term_time is not None and not self.raised_before_term
-        return told and (self.signal in (signal.SIGTERM, signal.SIGKILL) or self.exit_code in (143, 137))
+        return told and (self.signal in _STOPS or self.exit_code in (143, 137))
 
     @property
     def lost_peer(self) -> bool:
@@ -81,8 +85,11 @@ class RankEnd:
     @property
     def raised_before_term(self) -> bool:
         """Tell whether it had raised by the time it was told to end (both are its own host's clock)."""
-        told, raised = self.term_time, self.raised_time
-        return told is not None and raised is not None and raised + _RAISED_SECONDS <= told
+        told, raised, said = self.term_time, self.raised_time, self.said_time
+        if told is None:
+            return False
+        recorded = raised is not None and raised + _RAISED_SECONDS <= told
+        return recorded or (said is not None and self.exit_code == 1 and said + _SAID_SECONDS < told)
 
     @property
     def failed_by_itself(self) -> bool:
@@ -94,6 +101,8 @@ class RankEnd:
     def span(self) -> tuple[float, float]:
         """Return between which two times it failed: a script may take long from its exception to its exit."""
         time = self.time or 0.0
+        if self.said_time is not None and self.said_time <= time:
+            return self.said_time, min(time, self.said_time + _SAID_SECONDS)
         if self.raised_time is None or self.raised_time + _RAISED_SECONDS >= time:
             return time, time
         return self.raised_time, self.raised_time + _RAISED_SECONDS
@@ -136,5 +145,6 @@ def adjusted(rank: RankEnd, offset: float, uncertainty: float) -> RankEnd:
         time=move(rank.time),
         term_time=move(rank.term_time),
         raised_time=move(rank.raised_time),
+        said_time=move(rank.said_time),
         uncertainty=uncertainty,
     )

@@ -228,7 +228,8 @@ def _is_clearly_first(ordered: list[HostEnd]) -> bool:
 
 
 def _cause(rank: RankEnd) -> Cause:
-    return Cause(rank.host, rank.rank, rank.local_rank, rank.exit_code, rank.signal, rank.message, rank.time)
+    time = None if rank.time is None else rank.span[0]
+    return Cause(rank.host, rank.rank, rank.local_rank, rank.exit_code, rank.signal, rank.message, time)
 
 
 def _host_cause(host: HostEnd) -> Cause:

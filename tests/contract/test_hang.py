@@ -42,7 +42,7 @@ def test_the_rank_that_hangs_is_named_with_its_line_and_ends_the_run(local: Site
 
 
 def test_a_rank_at_work_is_no_hang_however_long_the_others_wait(local: Site) -> None:
-    words = ["--busy", "0", "--busy-seconds", "12"]
+    words = ["--busy", "0", "--busy-seconds", "8"]
     run = local.submit(cluster={"slots": 1}, monitor=MONITOR, train={"script": str(HANGING), "args": words})
     run.succeed()
     assert run.events("hang") == []

@@ -192,6 +192,10 @@ def test_a_failure_is_the_same_seen_from_the_laptop(laptop: Laptop) -> None:
     told = json.loads(laptop.orchestrate("submit", str(job), "--json").stdout)
     first = laptop.wait(told["run_id"])["verdict"]["first_failure"]
     assert (first["rank"], first["exit_code"]) == (1, 3)
+    shown = laptop.orchestrate("report", told["run_id"])
+    page = laptop.project / f"{told['run_id']}.html"
+    assert shown.stdout.strip() == str(page), shown.stderr
+    assert "rank 1" in page.read_text()
 
 
 def test_ctrl_c_ends_the_following_there_and_not_the_run(laptop: Laptop) -> None:

@@ -21,12 +21,15 @@ def here(run: Run, rank: int, end: str) -> Path:
     return run.path / f"attempt-1/logs/node{1 + rank // 2}.rank{rank}.{end}"
 
 
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def wait_for_bytes(run: Run, folder: Path, step: str) -> None:
     """Wait until all that ranks have written before a step is here."""
 
     def sizes() -> list[tuple[int, int]]:
-        there = [(folder / f"rank-{rank}.{end}").stat().st_size for rank, end in ENDS]
-        return [(here(run, *end).stat().st_size, size) for end, size in zip(ENDS, there, strict=True)]
+        return [(size_of(here(run, *end)), size_of(folder / "rank-{}.{}".format(*end))) for end in ENDS]
 
     wait_until(lambda: all((folder / f"before-{step}-{rank}").exists() for rank in range(4)), run.story)
     wait_until(lambda: all(have == size for have, size in sizes()), lambda: f"{sizes()}\n{run.story()}")

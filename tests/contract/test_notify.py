@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
     from tests.contract.product import Run, Site
 
-HANGING = Path(__file__).with_name("hanging_script.py")
 ALL = ["start", "restart", "hang", "failure", "end"]
-WATCHED = {"sample_interval": 0.5, "hang": {"after": 3, "stop_after": 2}}
 
 
 @pytest.fixture
@@ -66,21 +63,21 @@ def see_no_secret(run: Run, secret: str) -> None:
     assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
-@pytest.mark.train
-@pytest.mark.xdist_group("train")
-def test_a_hang_and_the_failure_after_it_are_told(local: Site, web: Web) -> None:
-    train = {"script": str(HANGING), "args": ["--stuck", "1"]}
-    notify = [{"on": ["hang", "failure"], "webhook": web.url}]
-    run = local.submit(cluster={"slots": 1}, monitor=WATCHED, train=train, notify=notify)
+def test_a_failure_is_told_with_its_diagnosis_and_a_cancel_is_none(local: Site, web: Web) -> None:
+    notify = [{"on": ["failure"], "webhook": web.url}, {"on": ["end"], "webhook": web.url + "/end"}]
+    args = ["--raise", "CUDA out of memory. Tried to allocate 2 GiB", "--fail-rank", "1"]
+    run = local.submit(cluster={"nodes": 1}, train={"args": args}, notify=notify)
     assert run.wait()["state"] == "FAILED"
     wait_until(lambda: len(told(run)) == 2, run.story)
-    hang, failure = (body for _, body in web.got)
-    assert (hang["event"], failure["event"]) == ("hang", "failure")
-    assert "rank 1 (in hanging_script.py:" in hang["text"]
-    assert "on host-1" in hang["text"]
-    assert (failure["state"], failure["step"]) == ("FAILED", 3)
+    assert {path for path, _ in web.got} == {"/", "/end"}
+    [said] = {json.dumps(body) for _, body in web.got}
     diagnosis = json.loads((run.path / "diagnosis.json").read_text())
-    assert failure["reason"] == diagnosis["summary"]
+    assert diagnosis["category"] == json.loads(said)["category"] != ""
+    assert json.loads(said)["reason"] == diagnosis["summary"]
+    again = local.submit("again", cluster={"nodes": 1}, train={"args": ["--sleep", "60"]}, notify=notify)
+    assert local.orchestrate("cancel", again.run_id).returncode == 0
+    wait_until(lambda: told(again), again.story)
+    assert [path for path, body in web.got if body["run_id"] == again.run_id] == ["/end"]
 
 
 def test_a_run_on_slurm_is_told_of_from_its_first_host(slurm: Site) -> None:

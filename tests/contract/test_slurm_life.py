@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -143,6 +144,10 @@ def test_a_preempted_run_goes_on_from_its_checkpoint(slurm: Site) -> None:
     assert run.attempt_verdict(1)["state"] == "PREEMPTED"
     assert "preempted" in run.attempt_verdict(1)["summary"]
     run.see_nothing_left()
+    told = json.loads(slurm.orchestrate("report", run.run_id, "--json").stdout)
+    assert [one["resumed_from"] for one in told["attempts"]] == [None, "global_step1"]
+    waited = [(kind, attempt) for *_, kind, attempt in told["goodput"]["segments"] if kind == "queue"]
+    assert waited[-1] == ("queue", 2)  # between the attempts
 
 
 def test_the_ranks_have_their_grace_when_slurm_gives_one(slurm: Site) -> None:

@@ -125,12 +125,11 @@ def test_a_file_that_was_emptied_is_read_from_its_new_start(tmp_path):
 
 
 def test_only_files_of_the_attempts_hosts_are_taken_up_whenever_they_come(tmp_path):
-    for name in ("a.log", "a.samples", "a.times", "b.log", "a.rankx.out", "notes.txt"):
+    for name in ("a.log", "a.samples", "a.times", "b.samples", "a.rankx.out", "a.rank3.err", "notes.txt"):
         (tmp_path / name).touch()
     folder = _folder(tmp_path)
-    assert sorted(folder.files) == ["a.log", "a.samples"]
+    assert sorted(folder.files) == ["a.rank3.err", "a.samples"]
     (tmp_path / "a.rank12.out").touch()
-    os.utime(tmp_path, (1, 1))
     folder.scan()
     assert folder.files["a.rank12.out"].rank == 12
     assert not on_network(Path("/proc"))

@@ -116,7 +116,10 @@ categories:
     title: no licence is free
     advice: [ask for one, {if: later, try: "wait {minutes} minutes"}, {if: not later, try: never said}]
 patterns:
-  - {id: flexlm, category: licence, match: 'no licence for (?P<minutes>\\d+) min', say: 'no licence for {minutes} min'}
+  - id: flexlm
+    category: licence
+    match: 'no licence for (?P<minutes>\\d+) min'
+    say: 'no licence for {minutes} min'
 """
 
 
@@ -237,7 +240,7 @@ def test_the_end_of_a_run_shows_its_state_once(failed):
     status = {"state": State.FAILED, "reason": failed.verdict()["summary"]}
     shown = list(end_of_run(failed, status, diagnose(failed)))
     assert sum("FAILED" in line for line in shown) == 1
-    assert list(end_of_run(failed, status, None))[0].endswith(status["reason"])
+    assert next(iter(end_of_run(failed, status, None))).endswith(status["reason"])
 
 
 def test_candidates_are_listed_where_the_evidence_cannot_tell(failed):

@@ -18,6 +18,10 @@ LATER = HEAVY | {
     "jinja2",
     "rich",
     "asyncio",
+    "textual",
+    "aiohttp",
+    "tensorboard",
+    "prometheus_client",
 }  # heavy too, where there is nothing to check
 PROGRAM = """
 import sys
@@ -49,6 +53,8 @@ def loaded(here, *words: str) -> set[str]:
         ["logs", "--help"],
         ["list"],
         ["list", "--json"],
+        ["list", "--state", "active", "--name", "zero"],
+        ["metrics"],
         ["status"],
         ["logs"],
         ["completion", "bash"],

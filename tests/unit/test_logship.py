@@ -25,7 +25,7 @@ def send_all(ship: LogShip, to: LogStore) -> None:
     while (piece := ship.next_piece()) is not None:
         end = to.write(host(), *piece)
         if end is not None:
-            ship.acknowledge({"file": piece[0]["file"], "end": end})
+            ship.acknowledge({piece[0]["file"]: end})
 
 
 def test_every_byte_arrives_once_however_the_file_grows(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -65,6 +66,23 @@ def test_a_message_says_what_happened_and_where_to_look():
     assert MESSAGE.subject == "job-abcd FAILED after 2 h 13 min"
     assert MESSAGE.text == TEXT
     assert MESSAGE.values["step"] == 412
+
+
+def test_no_words_of_a_script_stop_a_message(mail, tmp_path):
+    odd = "\x1b[31mbad\x1b[0m \ud83d nul\0 caf\u00e9\r\n.\r\nQUIT"
+    message = make_message("failure", Facts(**{**FACTS.__dict__, "reason": odd}))
+    assert message.text.splitlines()[0] == "bad nul caf\u00e9 . QUIT"
+    deliver(target("mail", "a@example.org", smtp=mail.place), message, {}, tmp_path)
+    deliver(target("command", "sh", "-c", 'echo "$1" > said', "sh", "{text}"), message, {}, tmp_path)
+    assert (tmp_path / "said").read_text() == f"{message.text}\n"
+    assert len(mail.got) == 1
+
+
+def test_a_mail_that_one_of_two_refuses_is_not_sent_again(mail):
+    mail.unknown = "b@example.org"
+    plan = target("mail", "a@example.org", "b@example.org", smtp=mail.place)
+    assert send(plan) == "refused for b@example.org"
+    assert len(mail.got) == 1
 
 
 def test_slack_gets_text_in_which_a_script_cannot_ping_anybody(web):
@@ -197,8 +215,16 @@ def test_a_command_that_fails_says_its_last_words():
         == "sh ended with 3: no such room"
     )
     assert send(target("command", "no-such-program")) == (
-        "no-such-program cannot be started: No such file or directory"
+        "no-such-program ended with 127: No such file or directory"
     )
+
+
+def test_a_command_does_not_hold_signals_back_as_the_supervisor_does():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        assert send(target("command", "sh", "-c", "kill -TERM $$; exit 3")) == "sh ended with -15"
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_what_a_command_leaves_in_the_background_holds_nothing_up(tmp_path):

@@ -12,11 +12,13 @@ from orchestrator.report.compare import compare
 from orchestrator.report.compare_page import compare_page
 from orchestrator.report.document import document
 from orchestrator.report.excerpts import clean, tail, without_secrets
+from orchestrator.report.happenings import happenings, said_of_hosts
 from orchestrator.report.page import page
-from orchestrator.source import source_of
+from orchestrator.source import source_of, told_source
+from orchestrator.states import State
 from tests.eventful_run import STORY, eventful_run
 from tests.made_run import BEGAN, OOM, made_run
-from tests.samples import click
+from tests.samples import click, run_dir
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def test_a_document_says_what_ran_and_how_it_ended(told):
         (201, 445, "global_step200"),
     ]
     assert told["figures"]["checkpoints"] == 4
-    assert [host["slow"] for host in told["hosts"]] == [False, False, False, True]
+    slow = "slow: its steps take 1.4 s, those of the others 1.0 s"
+    assert [host["said"] for host in told["hosts"]] == [[], [], [], [slow]]
     assert {"hang", "checkpoint", "straggler", "requeue"} <= {event["kind"] for event in told["events"]}
 
 
@@ -69,6 +72,8 @@ def test_secrets_of_the_job_file_are_left_out(told):
         ("  SLACK_SECRET: $HOME", "  SLACK_SECRET: $HOME"),
         ("max_tokens: 4096", "max_tokens: 4096"),
         ("secrets: [HF_TOKEN]", "secrets: [HF_TOKEN]"),
+        ("env: {MY_KEY: abc, B: 2}", "env: {MY_KEY: <hidden>, B: 2}"),
+        ("PASSWORD: 'two words' # x", "PASSWORD: <hidden> # x"),
         ("login hf_" + "a" * 30, "login <hidden>"),
     ],
 )
@@ -98,13 +103,23 @@ def test_the_page_needs_nothing_but_itself(told):
 
 
 def test_a_run_without_anything_has_a_page(here):
-    from orchestrator.states import State
-    from tests.samples import run_dir
-
     found = document(run_dir(here / "runs", "bare-aaaa", State.RUNNING))
     assert found["goodput"]["share"] is None
     assert "bare-aaaa" in page(found)
-    assert "no step" in page(found)
+    assert "No line of the logs told of a step" in page(found)
+
+
+def test_a_run_that_waits_for_its_hosts_is_in_the_queue(tmp_path):
+    run = eventful_run(tmp_path)
+    for file in (run.events_file, run.metrics_file, run.verdict_file, run.slurm_file):
+        file.unlink()
+    for attempt in run.attempts():
+        attempt.verdict_file.unlink()
+    run.write_status(State.PENDING, "handed to Slurm")
+    found = document(run, now=BEGAN + 500)
+    assert found["goodput"]["seconds"]["queue"] == 500
+    assert (found["attempts"], found["state"]) == ([], "PENDING")
+    assert "handed to Slurm" in page(found)
 
 
 @pytest.mark.parametrize("damage", ["[1, 2", '{"event": "checkpoint"}\n{"time": 5}\nnull\n', "\x00\xff"])
@@ -134,6 +149,61 @@ def test_a_thousand_hosts_fit_into_two_megabytes(tmp_path):
     assert shown.count("<tr") == 1001
     assert "200 more hosts" in shown
     assert "<th>node-7</th>" in shown  # it failed first
+
+
+def test_where_a_rank_hung_is_shown(tmp_path):
+    run = eventful_run(tmp_path)
+    dumps = run.attempt(2).dumps
+    dumps.mkdir()
+    (dumps / "node-000.rank3.txt").write_text('Thread 1 (idle): "MainThread"\n    readline (loader.py:57)\n')
+    found = document(run)["excerpts"]
+    assert [one["title"] for one in found] == [
+        "rank 3 on node-000, which failed first",
+        "where rank 3 stood while it hung",
+        "what rank 0 printed last",
+    ]
+    assert found[1]["lines"][1] == "    readline (loader.py:57)"
+    assert found[1]["file"] == "attempt-2/dumps/node-000.rank3.txt"
+
+
+def event(name: str, **details: object) -> dict[str, object]:
+    return {"time": 1.0, "event": name, **details}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            event("hang", ranks=[3, 4, 5], waiting=[0], silent=130.0, where={"3": "a.py:1 f", "0": "b:2"}),
+            "hang: ranks 3-5 silent for 2 min 10 s, 1 rank waiting; rank 3 at a.py:1 f",
+        ),
+        (event("gpu_fault", host="n1", gpu=5, what="xid", code=79, text="off"), "n1, GPU 5: xid 79 off"),
+        (event("checkpoint", tag="t1", began=5, ended=9.5), "checkpoint t1 complete after 4.5 s"),
+        (event("pruned", tags=["a", "b"], bytes=2e9), "old checkpoints deleted: a, b, 2 GB"),
+        (event("versions_differ", package="torch", hosts={"2.7": ["n1", "n2"], "2.8": ["n3"]}),
+         "torch differs between hosts: 2.7 on n[1-2]; 2.8 on n3"),
+        (event("hang"), "hang: ranks silent for 0 s"),
+    ],
+)  # fmt: skip
+def test_events_are_told_in_words(told, words):
+    assert [one["words"] for one in happenings([told, event("rank_start"), event("of a later version")])] == [
+        words
+    ]
+
+
+def test_of_very_many_events_the_first_and_the_last_are_told():
+    found = happenings([{**event("checkpoint", tag=f"t{i}"), "time": float(i)} for i in range(5000)])
+    assert len(found) == 401
+    assert (found[0]["words"], found[-1]["words"]) == ("checkpoint t0 complete", "checkpoint t4999 complete")
+    assert found[200]["words"] == "… 4,600 more of this kind are left out"
+
+
+def test_what_is_said_of_a_host_is_said_once():
+    twice = [event("straggler", host="n1", words="late"), event("straggler", host="n1", words="late")]
+    assert said_of_hosts([*twice, event("oom_kill", host="n2"), event("oom_kill")]) == {
+        "n1": ["slow: late"],
+        "n2": ["the kernel killed for memory"],
+    }
 
 
 def test_log_lines_are_shown_as_a_terminal_would():
@@ -260,3 +330,8 @@ def test_runs_with_one_id_stay_apart(two):
     assert "pair-0 (1)" in shown
     assert "pair-0 (2)" in shown
     assert "Nothing that is known of them." in shown
+
+
+def test_of_code_that_was_sent_here_its_origin_tells(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCHESTRATE_SOURCE", json.dumps({"commit": "c" * 40, "branch": "main", "changed": 1}))
+    assert told_source(tmp_path)["commit"] == "c" * 40

@@ -55,6 +55,19 @@ def test_a_long_curve_stays_small_and_keeps_its_one_peak():
     assert found["step"][found["value"].index(99.0)] == 41_234
 
 
+def test_means_are_drawn_over_many_points_and_not_across_attempts():
+    curve = Curve()
+    for step in range(1000):
+        curve.add(record(step, attempt=1 if step < 501 else 2), float(step % 2))
+    smooth = curve.to_json()["smooth"]
+    assert len(smooth["value"]) <= 122
+    assert all(0.3 < value < 0.7 for value in smooth["value"][:-1])
+    assert set(smooth["attempt"]) == {1, 2}
+    short = Curve()
+    short.add(record(1), 2.0)
+    assert "smooth" not in short.to_json()
+
+
 def test_the_rank_with_the_lowest_number_tells():
     curve = Curve()
     for rank, value in ((7, 1.0), (3, 2.0), (7, 3.0), (3, math.nan)):
@@ -81,6 +94,7 @@ def test_step_times_are_the_scripts_own_where_it_tells_them():
     untold.take(record(step) for step in range(1, 100))
     assert told.step_seconds() == (0.25, 0.25)
     assert untold.step_seconds() == (1.0, 1.0)
+    assert untold.step_times().to_json()["value"] == [1] * 98
     assert Metrics(0, 1).step_seconds() is None
 
 

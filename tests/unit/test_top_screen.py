@@ -14,7 +14,7 @@ from tests.made_run import OOM, made_run
 
 pytest.importorskip("textual")
 
-from orchestrator.monitor.top.actions import Actions, diagnosis_text
+from orchestrator.monitor.top.actions import Actions
 from orchestrator.monitor.top.app import TopApp
 from orchestrator.monitor.top.reading import Reader
 
@@ -229,25 +229,13 @@ def test_diagnose_shows_a_text(tmp_path):
         await it.until("FAILED")
         await it.press("d")
         await it.until("diagnosis")
-        await it.until("rank 3")
+        text = await it.until("what to try")
+        assert "rank 3 on node-1" in text
+        assert "CUDA out of memory" in text
         await it.press("escape")
         await it.until("events")
 
     drive(made_run(tmp_path, failing=3), act)
-
-
-def test_a_diagnosis_as_text():
-    text = diagnosis_text(
-        {"summary": "rank 3 failed", "category": "cuda_oom", "advice": ["a smaller micro batch"],
-         "evidence": [{"file": "logs/n.rank3.err", "line": 7, "text": "OOM\nhere"}]}
-    )  # fmt: skip
-    assert (
-        text.index("rank 3 failed")
-        < text.index("cuda_oom")
-        < text.index("a smaller")
-        < text.index("rank3.err:7")
-    )
-    assert diagnosis_text({}) == "nothing has failed"
 
 
 def test_a_run_that_waits_has_no_metrics(tmp_path):

@@ -319,3 +319,17 @@ def test_the_diagnosis_is_read_when_it_comes(tmp_path):
     assert reader.look().snapshot.diagnosis is None
     write_json(run.diagnosis_file, {"summary": "rank 1 failed", "category": "cuda_oom"})
     assert (reader.look().snapshot.diagnosis or {})["category"] == "cuda_oom"
+
+
+def test_hosts_of_a_run_that_is_lost_are_unknown(tmp_path):
+    run = made_run(tmp_path, over=False)
+    write_json(run.record_file, {"supervisor": samples.supervisor_record(2**22)})
+    seen = Reader(run).look().snapshot
+    assert (seen.state, seen.counts()) == (State.LOST, {Mark.UNKNOWN: 4})
+
+
+def test_a_verdict_without_hosts_ends_them_all_the_same(tmp_path):
+    run = made_run(tmp_path, over=False)
+    run.write_verdict({"state": "TIMEOUT", "summary": "its time was over", "ended": BEGAN + 99, "hosts": []})
+    seen = Reader(run).look().snapshot
+    assert (seen.state, seen.counts(), seen.ended) == (State.TIMEOUT, {Mark.STOPPED: 4}, BEGAN + 99)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -27,15 +29,25 @@ if TYPE_CHECKING:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return what `top --web` says to open, while it runs."""
     run = made_run(tmp_path_factory.mktemp("runs"), over=False)
+    with serving(run) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def serving(run) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve a run; yield the address and the server, which Ctrl-C ends."""
     argv = [sys.executable, "-m", "orchestrator", "top", "--web", str(run.path)]
     with subprocess.Popen(
         argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         line = server.stdout.readline()
         assert line.startswith("open"), server.stderr.read()
-        yield line.split()[1]
-        server.send_signal(signal.SIGINT)
-        said, errors = server.communicate(timeout=20)
+        try:
+            yield line.split()[1], server
+            server.send_signal(signal.SIGINT)
+            said, errors = server.communicate(timeout=20)
+        finally:
+            server.kill()
         assert "ssh -N -L" in said
         assert "Traceback" not in errors
 
@@ -77,17 +89,48 @@ def test_addresses_are_those_of_the_tunnel_it_came_through(url):
 
 def test_the_screen_comes_through_the_websocket(url):
     async def main() -> bytes:
-        seen = b""
-        async with aiohttp.ClientSession() as session:
-            async with session.ws_connect(url + "ws?width=80&height=24") as socket:
-                await socket.send_json(["resize", {"width": 80, "height": 24}])
-                async for message in socket:
-                    seen += message.data if isinstance(message.data, bytes) else message.data.encode()
-                    if b"4 hosts, 8 ranks" in seen:
-                        return seen
-            return seen
+        async with aiohttp.ClientSession() as session, session.ws_connect(url + "ws?width=80") as socket:
+            return await drawn(socket)
 
     assert b"job-made" in asyncio.run(asyncio.wait_for(main(), 60))
+
+
+async def drawn(socket) -> bytes:
+    """Return what comes until the screen is there."""
+    await socket.send_json(["resize", {"width": 80, "height": 24}])
+    seen = b""
+    async for message in socket:
+        seen += message.data if isinstance(message.data, bytes) else message.data.encode()
+        if b"4 hosts, 8 ranks" in seen:
+            break
+    return seen
+
+
+def test_the_end_of_the_server_ends_the_screens(tmp_path):
+    run = made_run(tmp_path, over=False)
+
+    def screens() -> list[str]:
+        done = subprocess.run(
+            ["pgrep", "-f", f"orchestrator top {run.path}"], capture_output=True, check=False
+        )
+        return done.stdout.decode().split()
+
+    async def main(address: str, server: subprocess.Popen[str]) -> None:
+        async with aiohttp.ClientSession() as session, session.ws_connect(address + "ws") as socket:
+            assert await drawn(socket)
+            assert len(screens()) == 1
+            server.send_signal(signal.SIGINT)
+            async for _ in socket:
+                pass
+
+    with serving(run) as (address, server):
+        asyncio.run(asyncio.wait_for(main(address, server), 60))
+        server.wait(timeout=20)
+        for _ in range(200):
+            if not screens():
+                break
+            time.sleep(0.1)
+        assert not screens()
 
 
 def test_the_websocket_needs_the_token(url):

@@ -15,6 +15,6 @@ from __future__ import annotations
 
 from orchestrator.monitor.logs.select import Selection
 from orchestrator.monitor.logs.show import View
-from orchestrator.monitor.logs.watch import print_logs
+from orchestrator.monitor.logs.watch import Viewer, print_logs
 
-__all__ = ["Selection", "View", "print_logs"]
+__all__ = ["Selection", "View", "Viewer", "print_logs"]

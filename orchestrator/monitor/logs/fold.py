@@ -55,7 +55,7 @@ class Folded:
     """
 
     line: Line
-    values: list[str]
+    values: tuple[str, ...]
     others: list[Stream] = field(default_factory=list)
     differing: set[int] = field(default_factory=set)
 
@@ -82,7 +82,7 @@ class Folded:
         ]
         return literals[0] + "".join(a + b for a, b in zip(shown, literals[1:], strict=True))
 
-    def take(self, stream: Stream, values: list[str]) -> None:
+    def take(self, stream: Stream, values: tuple[str, ...]) -> None:
         """Add another one's line."""
         self.others.append(stream)
         if values != self.values:
@@ -132,17 +132,22 @@ class Folder:
         return group
 
 
-@lru_cache(maxsize=4096)
-def _variable(host: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w-])|{_NAMES}")
-
-
-def _shape(text: str, host: str) -> tuple[str, list[str]]:
+def _shape(text: str, host: str) -> tuple[str, tuple[str, ...]]:
     """Return a text with holes where the likes of it may differ, and what was there."""
+    return _dug(text, host if host in text else "")
+
+
+@lru_cache(maxsize=4096)  # ranks of one host say the same one after the other
+def _dug(text: str, host: str) -> tuple[str, tuple[str, ...]]:
     values: list[str] = []
 
     def dig(found: re.Match[str]) -> str:
         values.append(found["number"] or found[0])
         return (found["label"] or "") + _HOLE
 
-    return _variable(host).sub(dig, text.replace(_HOLE, "")), values
+    return _variable(host).sub(dig, text.replace(_HOLE, "")), tuple(values)
+
+
+@lru_cache(maxsize=4096)
+def _variable(host: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w-])|{_NAMES}" if host else _NAMES)

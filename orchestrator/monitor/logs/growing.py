@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.monitor.logs.merge import merged
+from orchestrator.monitor.logs.reader import file_size
 from orchestrator.monitor.logs.select import clock_offsets
 from orchestrator.monitor.logs.source import Piece
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import AttemptDir
 
 _BAR_SECONDS = 1.0  # a progress bar is shown no more often
+_FEW = 64  # logs that are asked for by name, rather than the whole folder
 _CLOCK_SECONDS = 5.0  # between looks at what is known of the hosts' clocks
 
 
@@ -29,6 +31,13 @@ def sizes_in(folder: Path) -> dict[str, int]:
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         return {entry.name: entry.stat().st_size for entry in entries}
     return {}
+
+
+def has_files(folder: Path) -> bool:
+    """Tell whether a folder is there and holds something."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return next(entries, None) is not None
+    return False
 
 
 class Growing:
@@ -56,7 +65,7 @@ class Growing:
             last: also lines without an end.
         """
         self._read_clocks()
-        sizes = sizes_in(self.attempt.logs)
+        sizes = self._look()
         grown = [source for source in self._sources if self._has_news(source, sizes, last=last)]
         yield from merged(grown, search, selection, last=last, now=time.time())
 
@@ -82,6 +91,12 @@ class Growing:
         if grown:
             self._moved[place] = source
         return grown or (last and size > source.reader.offset)
+
+    def _look(self) -> dict[str, int]:
+        if len(self._sources) > _FEW:
+            return sizes_in(self.attempt.logs)
+        paths = (source.stream.path for source in self._sources)
+        return {path.name: file_size(path) for path in paths}
 
     def _read_clocks(self) -> None:
         if time.monotonic() - self._clocks_read < _CLOCK_SECONDS:

@@ -88,7 +88,7 @@ class TimeIndex:
 class BackwardIndex:
     """The times of one log, asked for from its end on."""
 
-    def __init__(self, path: Path, name: str, chunk: int = 1 << 16) -> None:
+    def __init__(self, path: Path, name: str, chunk: int = 1 << 12) -> None:
         self._key = f" {name} ".encode()
         self._blocks = blocks_backwards(path, file_size(path), chunk)
         self._entries: list[Entry] = []

@@ -80,7 +80,7 @@ def begin(sources: Sequence[Source], search: Search, selection: Selection, *, wh
         whole: lines without an end are not counted: they are shown when they have one.
     """
     if selection.since is not None:
-        _begin_since(sources, selection.since)
+        _begin_since(sources, selection.since, whole=whole)
     if selection.tail is not None:
         timed = [source for source in sources if file_size(source.stream.index)]
         others = [[source] for source in sources if not file_size(source.stream.index)]
@@ -88,7 +88,7 @@ def begin(sources: Sequence[Source], search: Search, selection: Selection, *, wh
             _begin_with_last(group, search, selection, whole=whole)
 
 
-def _begin_since(sources: Sequence[Source], since: float) -> None:
+def _begin_since(sources: Sequence[Source], since: float, *, whole: bool) -> None:
     known: dict[Path, tuple[float | None, int]] = {}  # a list's last time, and where in it `since` is
     for source in sources:
         stream = source.stream
@@ -99,8 +99,14 @@ def _begin_since(sources: Sequence[Source], since: float) -> None:
         source.index.start_at(line)
         size = size_before(stream.index, stream.name, line)
         if (told is None or told < moment) and _written(stream.path) < since:
-            size = file_size(stream.path)  # nothing tells the times of its end, but all of it is older
-        source.reader.offset = _line_at(stream.path, size)
+            # Nothing tells the times of its end, but all of it is older.
+            source.reader.offset = _end(stream.path, whole=whole)
+        else:
+            source.reader.offset = _line_at(stream.path, size)
+
+
+def _end(path: Path, *, whole: bool) -> int:
+    return last_line_end(path) if whole else file_size(path)
 
 
 def _written(path: Path) -> float:
@@ -131,7 +137,7 @@ def _begin_with_last(sources: Sequence[Source], search: Search, selection: Selec
     lines = []
     for source in sources:
         path, earliest = source.stream.path, source.reader.offset
-        end = last_line_end(path) if whole else file_size(path)
+        end = _end(path, whole=whole)
         source.reader.offset = max(earliest, end)
         lines.append(_backwards(source, range(earliest, end), search, selection))
     merged_lines = heapq.merge(*lines, key=_by_time, reverse=True)
@@ -161,7 +167,7 @@ def _backwards(source: Source, span: range, search: Search, selection: Selection
 def _lines_backwards(path: Path, span: range, search: Search) -> Iterator[tuple[int, int]]:
     """Yield begin and end of the lines that are wanted in a part of a file, the last first."""
     for offset, block in blocks_backwards(path, span.stop, _SMALLEST):
-        for start, end in reversed(list(search.lines(block))):
+        for start, end in search.lines_backwards(block):
             if offset + start < span.start:
                 return
             yield offset + start, offset + end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-_CLOCK = re.compile(r"([0-2]?\d):([0-5]\d)(?::([0-5]\d(?:\.\d{1,6})?))?\Z")
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d{1,6})?))?\Z")
 EXPECTED = (
     "expected 10m or 1h30m (ago), HH:MM or HH:MM:SS (the last one), a date, a date and time, or @seconds"
 )

@@ -49,6 +49,17 @@ class Search:
         if tried > 2 * found + len(block) // _SPARSE and self._across is not None:
             self._needles = None  # most lines hold them, and few match
 
+    def lines_backwards(self, block: bytes) -> Iterator[tuple[int, int]]:
+        """Yield the same as `lines`, the last line first."""
+        if self._texts.pattern is not None:
+            yield from reversed(list(self.lines(block)))
+            return
+        end = len(block)
+        while end > 0:
+            start = block.rfind(b"\n", 0, end - 1) + 1
+            yield start, end
+            end = start
+
     @property
     def passes_over(self) -> bool:
         """Tell whether pass_over may be of use."""

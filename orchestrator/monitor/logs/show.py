@@ -34,6 +34,7 @@ class View:
         times: each line begins with its time.
         colour: hosts have colours, and lines keep theirs.
         bars: every state of a progress bar.
+        bare: no origin before the lines.
     """
 
     fold: bool = False
@@ -42,6 +43,7 @@ class View:
     times: bool = False
     colour: bool = False
     bars: bool = False
+    bare: bool = False
 
 
 class Printer(Protocol):
@@ -112,10 +114,10 @@ class _Lines:
         self._prefixes: dict[int, str] = {}
 
     def show(self, piece: Piece) -> None:
-        head = self._head(piece.stream)
+        head = "" if self._view.bare else f"{self._head(piece.stream)} "
         if self._view.times:
             head = f"{shown_time(piece.time)} {head}"
-        _write("".join(f"{head} {text}\n" for text in self._texts.each(piece.data)))
+        _write("".join(f"{head}{text}\n" for text in self._texts.each(piece.data)))
 
     def flush(self, now: float | None = None) -> None:
         del now

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.hosts.ranges import fold_names
-from orchestrator.monitor.logs.growing import Growing, sizes_in
+from orchestrator.monitor.logs.growing import Growing, has_files, sizes_in
 from orchestrator.monitor.logs.merge import begin, merged, sources_of
 from orchestrator.monitor.logs.reader import file_size
 from orchestrator.monitor.logs.search import Search
@@ -49,19 +49,29 @@ def print_logs(
         OrchestratorError: no such attempt, host or rank.
         click.UsageError: `raw` of several logs.
     """
-    viewer = _Viewer(run, selection, view or View(), follow=follow)
-    attempts = [] if follow and not run.attempts() else chosen_attempts(run, attempt)
+    viewer = Viewer(run, selection, view or View(), follow=follow)
+    later = follow and not isinstance(attempt, int)
+    attempts = _begun(run, attempt) if later else chosen_attempts(run, attempt)
     try:
         viewer.show_there(attempts)
         if follow:
-            viewer.follow(later=not isinstance(attempt, int))
+            viewer.follow(later=later)
     except KeyboardInterrupt:
         click.echo(f"\n{run.run_id} goes on; `orchestrate cancel {run.run_id}` ends it", err=True)
         return 130
     return 0
 
 
-class _Viewer:
+class Viewer:
+    """Prints the logs of one run.
+
+    Args:
+        run: the run.
+        selection: which lines.
+        view: how they are shown.
+        follow: they will grow.
+    """
+
     def __init__(self, run: RunDir, selection: Selection, view: View, *, follow: bool) -> None:
         self._run = run
         self._selection = selection
@@ -69,6 +79,7 @@ class _Viewer:
         self._follow = follow
         self._texts = Texts(selection.pattern, bars=view.bars, colours=view.colour and not view.as_json)
         self._search = Search(self._texts)
+        self._live = printer(view, self._texts, live=True)
         self._growing: list[Growing] = []
 
     def show_there(self, attempts: list[AttemptDir]) -> None:
@@ -92,27 +103,34 @@ class _Viewer:
         Args:
             later: attempts that begin meanwhile too.
         """
-        shown = printer(self._view, self._texts, live=True)
         over = False
         while not over:
             over = current_status(self._run)["state"].is_final
-            if later:
-                self._adopt()
             began = time.monotonic()
-            for growing in self._growing:
-                for piece in growing.pieces(self._search, self._selection, last=over):
-                    shown.show(piece)
-                if not (self._view.raw or self._view.bars):
-                    for piece in growing.bars(time.time()):
-                        shown.show(piece)
-            shown.flush(None if over else time.time())
+            self.look(last=over, later=later)
             time.sleep(0 if over else max(_POLL, _SHARE * (time.monotonic() - began)))
 
+    def look(self, *, last: bool, later: bool = True) -> None:
+        """Print what has been written since the last look.
+
+        Args:
+            last: nobody will look again: also what has no end yet.
+            later: take in attempts that have begun; what is left of those before is shown as well.
+        """
+        if later:
+            self._adopt()
+        for growing in self._growing:
+            for piece in growing.pieces(self._search, self._selection, last=last):
+                self._live.show(piece)
+            if not (self._view.raw or self._view.bars):
+                for piece in growing.bars(time.time()):
+                    self._live.show(piece)
+        self._live.flush(None if last else time.time())
+
     def _adopt(self) -> None:
-        """Take the logs of attempts that have begun: what is left of those before is shown as well."""
         known = max((growing.attempt.number for growing in self._growing), default=0)
-        for attempt in self._run.attempts():
-            if attempt.number > known and attempt.logs.is_dir():
+        for attempt in _begun(self._run, "all"):
+            if attempt.number > known:
                 self._growing.append(Growing(attempt, self._sources(attempt)))
 
     def _sources(self, attempt: AttemptDir) -> list[Source]:
@@ -140,6 +158,12 @@ class _Viewer:
         if selection.tail is not None:
             parts.append(f"the last {selection.tail} lines of each are shown")
         click.echo(f"note: {'; '.join(parts)}", err=True)
+
+
+def _begun(run: RunDir, wanted: int | str | None) -> list[AttemptDir]:
+    """Return the attempts of which there are logs; before that, an attempt may lack its plan."""
+    attempts = [attempt for attempt in run.attempts() if has_files(attempt.logs)]
+    return attempts if wanted == "all" else attempts[-1:]
 
 
 def _refuse_several(sources: Sequence[Source]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _PREFIX = "orchestrate"
 _LABELS = {"step": ("host", "rank"), "rank": ("host", "rank"), "gpu": ("host", "gpu"), "host": ("host",)}
@@ -45,12 +45,24 @@ _UNITS = {
 _BAD_NAME = re.compile(r"[^a-zA-Z0-9_]")
 
 
+_OF_RUN = {
+    "run_state": "1 for the state that the run is in.",
+    "run_attempt": "Which attempt the other metrics are of.",
+    "last_metric_timestamp_seconds": "When the newest metric was measured.",
+}
+Labels = tuple[tuple[str, str], ...]
+
+
 class Latest:
-    """The newest value of every metric of one run, by what it was measured on."""
+    """The newest value of every metric of one run, by what it was measured on.
+
+    Attributes:
+        values: by kind and key, then by labels.
+    """
 
     def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-        self._values: dict[tuple[str, str], dict[tuple[tuple[str, str], ...], float]] = {}
+        self._run = ("run_id", run_id)
+        self.values: dict[tuple[str, str], dict[Labels, float]] = {}
         self._attempt = 0
         self._time = 0.0
 
@@ -61,51 +73,54 @@ class Latest:
             if kind not in _LABELS or attempt < self._attempt:
                 continue
             if attempt > self._attempt:
-                self._attempt, self._values = attempt, {}
+                self._attempt, self.values = attempt, {}
             self._time = max(self._time, float(record.get("time", 0.0)))
             self._put(str(kind), record)
 
     def _put(self, kind: str, record: Mapping[str, Any]) -> None:
-        labels = tuple((name, str(record.get(name, ""))) for name in _LABELS[kind])
+        labels = (self._run, *((name, str(record.get(name, ""))) for name in _LABELS[kind]))
         told = {**record, "throttled": "throttled" in record} if kind == "gpu" else record
         for key, value in told.items():
             number = None if key in _NOT_VALUES else _number(value)
             if number is not None:
-                self._values.setdefault((kind, key), {})[labels] = number
+                self.values.setdefault((kind, key), {})[labels] = number
 
-    def text(self, state: State) -> str:
-        """Return all of it in Prometheus' format; a run that has ended shows its state alone.
-
-        Args:
-            state: the run's.
-        """
-        return "\n".join([*self._lines(state), ""])
-
-    def _lines(self, state: State) -> Iterator[str]:
-        run = f'run_id="{_escaped(self._run_id)}"'
-        yield f"# HELP {_PREFIX}_run_state 1 for the state that the run is in."
-        yield f"# TYPE {_PREFIX}_run_state gauge"
-        yield from (f'{_PREFIX}_run_state{{{run},state="{each}"}} {int(each is state)}' for each in State)
+    def of_run(self, state: State) -> Iterator[tuple[str, Labels, float]]:
+        """Yield name, labels and value of what is known of the run itself."""
+        yield from (("run_state", (self._run, ("state", each)), float(each is state)) for each in State)
         if self._attempt:
-            yield f"# HELP {_PREFIX}_run_attempt Which attempt the other metrics are of."
-            yield f"# TYPE {_PREFIX}_run_attempt gauge"
-            yield f"{_PREFIX}_run_attempt{{{run}}} {self._attempt}"
-            yield f"# HELP {_PREFIX}_last_metric_timestamp_seconds When the newest metric was measured."
-            yield f"# TYPE {_PREFIX}_last_metric_timestamp_seconds gauge"
-            yield f"{_PREFIX}_last_metric_timestamp_seconds{{{run}}} {self._time!r}"
-        for (kind, key), values in {} if state.is_final else self._values.items():
-            name = _name(kind, key)
-            yield f"# HELP {name} {_escaped(key)} of a {kind}, as in metrics.jsonl."
-            yield f"# TYPE {name} gauge"
+            yield "run_attempt", (self._run,), self._attempt
+            yield "last_metric_timestamp_seconds", (self._run,), self._time
+
+
+def text(runs: Sequence[tuple[Latest, State]]) -> str:
+    """Return the metrics of runs in Prometheus' format; one that has ended shows its state and no more."""
+    families: dict[str, tuple[str, list[str]]] = {}
+
+    def put(name: str, words: str, labels: Labels, value: float) -> None:
+        lines = families.setdefault(f"{_PREFIX}_{name}", (words, []))[1]
+        told = ",".join(f'{label}="{_escaped(said)}"' for label, said in labels)
+        lines.append(f"{_PREFIX}_{name}{{{told}}} {_written(value)}")
+
+    for latest, state in runs:
+        for name, labels, value in latest.of_run(state):
+            put(name, _OF_RUN[name], labels, value)
+        for (kind, key), values in {} if state.is_final else latest.values.items():
+            name, words = _name(kind, key), f"{_escaped(key)} of a {kind}, as in metrics.jsonl."
             for labels, value in values.items():
-                words = "".join(f',{label}="{_escaped(text)}"' for label, text in labels)
-                yield f"{name}{{{run}{words}}} {_written(value)}"
+                put(name, words, labels, value)
+    return "".join(_family(name, words, lines) for name, (words, lines) in families.items())
+
+
+def _family(name: str, words: str, lines: Sequence[str]) -> str:
+    """Return all lines of one metric, which have to stand together."""
+    return "\n".join([f"# HELP {name} {words}", f"# TYPE {name} gauge", *lines, ""])
 
 
 def _name(kind: str, key: str) -> str:
     """Return what Prometheus calls a metric: with its unit, as its naming rules ask."""
     words = _BAD_NAME.sub("_", _UNITS[kind].get(key, key))
-    return f"{_PREFIX}_{words}" if kind == "step" else f"{_PREFIX}_{kind}_{words}"
+    return words if kind == "step" else f"{kind}_{words}"
 
 
 def _number(value: Any) -> float | None:

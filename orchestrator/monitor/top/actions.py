@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import click
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.monitor.cancel import cancel
 
 if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
+
+_WIDTH = 64  # columns of the text on a terminal of 80
 
 
 class Actions:
@@ -43,28 +47,10 @@ class Actions:
         """Return the diagnosis as text: sentence, category, evidence, what to try."""
         try:
             from orchestrator.diagnose import diagnose  # noqa: PLC0415 - reads patterns; only `d` needs it
+            from orchestrator.diagnose.show import screen  # noqa: PLC0415
 
-            return diagnosis_text(diagnose(self._run).to_json())
+            lines = screen(self._run, diagnose(self._run), width=_WIDTH)
+            return click.unstyle("\n".join(lines)) or "nothing has failed"
         except Exception as error:  # noqa: BLE001 - a file of an odd kind must not end the screen
             reason = self._run.status()["reason"]
             return f"{reason}\n\n(no diagnosis: {type(error).__name__}: {error})".strip()
-
-
-def diagnosis_text(found: dict[str, Any]) -> str:
-    """Return a diagnosis, as diagnosis.json holds it, as a text to read."""
-    parts = [str(found.get("summary") or "nothing has failed")]
-    parts += [f"category   {found['category']}"] if found.get("category") else []
-    parts += [f"time       {found['time_text']}"] if found.get("time_text") else []
-    if found.get("advice"):
-        parts.append("\nwhat to try")
-        parts += [f"  - {line}" for line in found["advice"]]
-    if found.get("evidence"):
-        parts.append("\nevidence")
-        parts += [_evidence(one) for one in found["evidence"]]
-    return "\n".join(parts)
-
-
-def _evidence(one: dict[str, Any]) -> str:
-    where = f"{one.get('file')}:{one['line']}" if one.get("line") else str(one.get("file"))
-    text = str(one.get("text", "")).strip().replace("\n", "\n    ")
-    return f"  {where}\n    {text}"

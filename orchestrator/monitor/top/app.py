@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -66,6 +67,7 @@ class TopApp(App[None]):
         self._actions = actions
         self._seen = time.monotonic()
         self._wake, self._over = threading.Event(), threading.Event()
+        self._server = os.getppid()
         self._host = ""
         self._words = ""
         self._part = "events"
@@ -155,7 +157,9 @@ class TopApp(App[None]):
             self._draw()
 
     def _tick(self) -> None:
-        """Let the clock go on, also when nothing else does."""
+        """Let the clock go on, also when nothing else does; without its server a browser's screen ends."""
+        if self.is_web and os.getppid() != self._server:
+            self.exit()
         if self.look is not None and self.screen_stack:
             stale = time.monotonic() - self._seen
             shown = stale if stale > _STALE_SECONDS else 0.0

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
 HELP = """\
-arrows        another host; Home, End, Page up, Page down
-Enter         the log of the selected host
-n             the next host with a problem
-/             show only hosts: parts of names, states (slow, failed, hanging, problem), rank:13; Esc ends it
-e s l         events, slowest ranks, log, where they share a place
-[ ]           log of one rank of the host, or of all
-m  z          the next curve; only the last steps of it
-Tab           the next part of the screen, to scroll in it
-d             what failed first, why, and what to try
-c             end the run (asks first)
-q             leave; the run goes on
+arrows    another host; Home, End, Page up, Page down
+Enter     the log of the selected host
+n         the next host with a problem
+/         only some hosts: parts of names, rank:13, or states
+          (slow, failed, hanging, problem); Esc shows all again
+e s l     events, slowest ranks or log on a small screen
+[ ]       log of one rank of the host, or of all
+m z       the next curve; only the last steps of it
+Tab       the next part of the screen: arrows scroll in it
+d         what failed first, why, and what to try
+c         end the run (asks first)
+q         leave; the run goes on
 """
 
 
@@ -38,7 +39,10 @@ class Reading(ModalScreen[None]):
         text: shown as it is; `show` replaces it.
     """
 
-    BINDINGS: ClassVar = [Binding("escape,q,enter,d,question_mark", "dismiss", "close")]
+    BINDINGS: ClassVar = [
+        Binding("escape,q,enter,d,question_mark", "dismiss", "close"),
+        Binding("up,down", "none", "scroll", key_display="↑↓"),  # the text has the focus and does it
+    ]
 
     def __init__(self, title: str, text: str) -> None:
         super().__init__()
@@ -89,5 +93,5 @@ class Question(ModalScreen[bool]):
 
 def help_text() -> str:
     """Return all keys and what the signs of the grid mean."""
-    signs = "\n".join(f"{mark.sign}             {mark.word}" for mark in Mark)
+    signs = "\n".join(f"{mark.sign}         {mark.word}" for mark in Mark)
     return f"{HELP}\nhosts, by their sign\n{signs}"

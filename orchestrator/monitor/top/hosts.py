@@ -127,6 +127,13 @@ class Hosts:
             host.hanging = "" if over else f"rank {rank} stuck{f' at {place}' if place else ''}"
             self._changed.add(host.plan.name)
 
+    def give_up(self, mark: Mark) -> None:
+        """Let hosts that nobody tells of any more have a mark that says so."""
+        for name, host in self._hosts.items():
+            if not host.base.is_over and host.base is not mark:
+                host.base, host.hanging, host.slow = mark, "", {}
+                self._changed.add(name)
+
     def take_sample(self, record: dict[str, Any]) -> None:
         """Learn from one record of kind `gpu` or `host`."""
         host = self._hosts.get(record.get("host", ""))
@@ -146,6 +153,7 @@ class Hosts:
             if host is not None:
                 host.base, host.note = _from_verdict(told)
                 self._changed.add(host.plan.name)
+        self.give_up(Mark.STOPPED)  # of a verdict that Slurm's words alone have led to, it knows no hosts
 
 
 def _note_gpu(host: _Host, record: dict[str, Any]) -> None:

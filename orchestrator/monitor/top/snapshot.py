@@ -22,6 +22,7 @@ class Mark(Enum):
     HANGING = ("hanging", "H", "red")
     FAULT = ("fault", "!", "red")
     SLOW = ("slow", "S", "yellow")
+    UNKNOWN = ("unknown", "?", "yellow")
     RUNNING = ("running", "■", "green")
     READY = ("ready", "○", "cyan")
     WAITING = ("waiting", "·", "white")

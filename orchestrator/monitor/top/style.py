@@ -19,7 +19,8 @@ Screen { layout: vertical; background: $background; }
 .roomy #upper { height: 1fr; }
 .roomy #lower { height: 1fr; }
 .roomy #log { height: 1fr; }
-ModalScreen { align: center middle; }
+ModalScreen { align: center middle; background: $background 60%; }
+VerticalScroll { scrollbar-size-vertical: 1; }
 .dialog { width: 90%; height: 85%; border: round $accent; padding: 0 1; background: $surface; }
 .question { width: 60; height: auto; padding: 1 2; }
 """

@@ -8,16 +8,14 @@ import secrets
 import shlex
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from aiohttp import web
 from textual_serve.server import Server
 
-if TYPE_CHECKING:
-    from orchestrator.rundir import RunDir
-
 _LOOPBACK = "127.0.0.1"
+_GRACE = 1.0  # seconds after Ctrl-C until open screens are closed; aiohttp would wait a minute
 # textual-serve 1.1.3's page asks Google for a font: a page that shows a cluster asks nobody for anything.
 _FOREIGN = re.compile(r"<link[^>]*fonts\.googleapis\.com[^>]*>", re.DOTALL)
 _FONT = """<style>@font-face { font-family: "Roboto Mono"; font-weight: 100 700;
@@ -71,7 +69,7 @@ class TokenServer(Server):
 
     def run(self) -> None:
         """Serve until Ctrl-C."""
-        web.run_app(self._make_app(), sock=self._sock, print=None)
+        web.run_app(self._make_app(), sock=self._sock, print=None, shutdown_timeout=_GRACE)
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -79,21 +77,22 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(_HEADERS)
 
 
-def serve(run: RunDir, port: int) -> None:
+def serve(title: str, words: list[str], port: int) -> None:
     """Serve the screen of a run until Ctrl-C; every browser gets one of its own.
 
     Args:
-        run: the run.
+        title: of the page.
+        words: of the `orchestrate` command that shows the screen.
         port: of 127.0.0.1; 0 for a free one.
 
     Raises:
         OrchestratorError: the port is taken.
     """
-    command = shlex.join([sys.executable, "-m", "orchestrator", "top", str(run.path)])
-    server = TokenServer(command, _bound(port), secrets.token_urlsafe(24), run.run_id)
+    command = "exec " + shlex.join([sys.executable, "-m", "orchestrator", *words])
+    server = TokenServer(command, _bound(port), secrets.token_urlsafe(24), title)
     taken = server.port
     click.echo(f"open       {server.url}")
-    click.echo(f"from afar  ssh -N -L {taken}:{_LOOPBACK}:{taken} {getpass.getuser()}@{socket.getfqdn()}")
+    click.echo(f"from afar  ssh -N -L {taken}:{_LOOPBACK}:{taken} {getpass.getuser()}@{socket.gethostname()}")
     click.echo("           first, then open the same address there")
     click.echo("Ctrl-C ends it; the run goes on. Whoever has the address can look, and cancel.")
     server.run()
@@ -106,6 +105,7 @@ def _bound(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((_LOOPBACK, port))
+        sock.listen()  # before the address is told: who reads it may be quick
     except OSError as error:
         sock.close()
         fix = "choose another one, or leave it out for a free one"

@@ -1,0 +1,64 @@
+"""`orchestrate top` on a laptop, of a run on a cluster behind a login host."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.laptop import held
+from tests.contract.product import wait_until
+from tests.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tests.contract.laptop import Laptop
+
+pytest.importorskip("paramiko")
+pytest.importorskip("textual")
+
+
+def terminal(laptop: Laptop, *words: str) -> Terminal:
+    """Return the command in a terminal, as the laptop's user starts it."""
+    state = {"XDG_STATE_HOME": str(laptop.folder / "state"), "XDG_RUNTIME_DIR": str(laptop.runtime)}
+    env = os.environ | state | {"TERM": "xterm-256color"}
+    return Terminal(sys.executable, "-m", "orchestrator", *words, cwd=laptop.project, env=env, patience=90)
+
+
+def test_the_screen_of_a_run_there_is_shown_here(laptop: Laptop) -> None:
+    told = laptop.submit(train={"args": ["300"]})
+    logins = laptop.logins()
+    with terminal(laptop, "top", told["run_id"]) as screen:
+        screen.expect("\x1b[?1049h")
+        screen.expect("1 host, 2 ranks")
+        screen.send("l")
+        screen.expect("log of")
+        screen.send("cy")
+        screen.expect("CANCELLED")
+        assert screen.end_with("q") == 0
+        screen.expect("\x1b[?1049l")
+    assert laptop.logins() == logins
+    assert laptop.wait(told["run_id"])["state"] == "CANCELLED"
+
+
+def test_nothing_of_it_stays_there_when_the_terminal_is_gone(laptop: Laptop) -> None:
+    told = laptop.submit()
+    laptop.wait(told["run_id"])
+    with terminal(laptop, "top", told["run_id"]) as screen:
+        screen.expect("SUCCEEDED")
+        there = held(laptop, "orchestrator.login.far")
+        assert there
+    pids = {p.pid for p in there}
+    wait_until(lambda: not pids & {p.pid for p in held(laptop, "orchestrator.login.far")}, lambda: pids)
+
+
+def test_an_error_there_is_told_on_a_terminal_that_is_as_before(laptop: Laptop) -> None:
+    told = laptop.submit()
+    laptop.wait(told["run_id"])
+    (laptop.home / "orchestrate/runs" / told["run_id"] / "plan.json").unlink()
+    with terminal(laptop, "top", told["run_id"]) as screen:
+        assert screen.wait() == 2
+        assert re.search(r"error: .*no run", screen.seen)
+        assert "\x1b[?1049h" not in screen.seen
