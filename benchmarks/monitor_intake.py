@@ -113,8 +113,7 @@ def collector(root: Path, hosts: int, rate: float, seconds: float) -> bench.Figu
             watcher.start()
             figures = grow(writer, [process.pid])
             assert process.stdin is not None
-            process.stdin.close()
-            process.wait()
+            process.communicate(b"end\n")
         over.set()
         watcher.join()
         _check(load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import subprocess
@@ -30,6 +31,7 @@ class Terminal:
         self.patience = patience
         self.seen = ""
         self._at = 0  # what expect() has gone past
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end inside a character
         self.process = subprocess.Popen(
             [sys.executable, "-c", _OWN_TERMINAL, *map(str, words)],
             stdin=theirs,
@@ -93,5 +95,5 @@ class Terminal:
             data = os.read(self.ours, 65536)
         except OSError:  # EIO: the program has closed its side
             return False
-        self.seen += data.decode()
+        self.seen += self._decode(data)
         return bool(data)

@@ -9,15 +9,18 @@ import shutil
 import signal
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import checks, dumping, network, processes
+from . import checks, network, processes
 from .channel import Channel
 from .launch import Launch
 from .logship import LogShip
 from .ranks import Ranks
 from .times import LOOK_SECONDS, short_names
 from .watch import Watch
+
+if TYPE_CHECKING:
+    from .dumping import Dumper
 
 _TICK = 0.05  # seconds, while something is near: a connection, a start, an end
 _CALM_TICK = 0.25  # while ranks just run: whatever matters wakes the loop by itself
@@ -50,7 +53,8 @@ class Agent:
         self.watch = Watch(config, host, self.ranks.listed, shared=shared)
         self.lost_told = 0
         self.next_look = 0.0
-        self.dumper = dumping.Dumper(config["python"], os.path.join(folder, dumping.TOOL))
+        self.dumper: Dumper | None = None
+        self.folder = folder
         self.holding: socket.socket | None = None  # the master port, until the ranks take it
         self.keeper = alive
         self.announced = False
@@ -75,7 +79,6 @@ class Agent:
         self.problems = checks.problems(self.config, self.host["devices"])
         with contextlib.suppress(OSError):
             os.makedirs(self.config["dumps"], exist_ok=True)
-        self.watch.start()
         try:
             if not self.problems:
                 self.launch.warm_up()
@@ -134,10 +137,8 @@ class Agent:
         elif order == "stop":
             self.ranks.abort_at_end(message.get("abort", ()))
             self._stop(message["reason"], message["grace"])
-        elif order == "dump":
-            self.dumper.order(message, self.ranks.pids())
-        elif order == "tool":
-            self.dumper.take_tool(message)
+        elif order in {"dump", "tool"}:
+            self._dump(message)
         elif order == "kept" and self.ship:
             self.ship.acknowledge(message["ends"])
         elif order == "release":
@@ -150,7 +151,8 @@ class Agent:
         started = self.launch.started
         self.announced = True
         self.said_drained = False
-        self.dumper.forget()
+        if self.dumper is not None:
+            self.dumper.forget()
         self.channel.send(
             {
                 "t": "ready",
@@ -206,10 +208,20 @@ class Agent:
             self.holding.close()
             self.holding = None
         self.launch.start(message)
+        self.watch.start()
         self.channel.send({"t": "started", "time": time.time()})
 
     def _stop(self, reason: str, grace: float | None = None) -> None:
         self.launch.stop(reason, self.config["grace"] if grace is None else grace)
+
+    def _dump(self, message: dict[str, Any]) -> None:
+        from .dumping import TOOL, Dumper  # noqa: PLC0415 - few runs hang
+
+        self.dumper = self.dumper or Dumper(self.config["python"], os.path.join(self.folder, TOOL))
+        if message["t"] == "tool":
+            self.dumper.take_tool(message)
+        else:
+            self.dumper.order(message, self.ranks.pids())
 
     def _report(self) -> None:
         """Pass on what ranks did, at once."""
@@ -219,8 +231,8 @@ class Agent:
     def _report_end(self) -> None:
         for event in self.launch.events():
             self.channel.send(event)
-        for message, payload in self.dumper.answers():
-            self.channel.send(message, payload)
+        for answer in self.dumper.answers() if self.dumper else ():
+            self.channel.send(*answer)
 
     def _send_logs(self) -> None:
         over = self.launch.ended and self.watch.finish()

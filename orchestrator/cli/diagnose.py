@@ -36,9 +36,15 @@ def diagnose_command(
 
     RUN is a run id, also that of a sweep's point (SWEEP.3), a unique beginning of one, a run directory, or
     `last`. Made from exit codes, signals and their times, the ranks' logs, the kernel's and the scheduler's
-    words. A file of patterns has `categories:` (ID: title, advice) and `patterns:` (match, a regular
-    expression; category; say); `monitor.patterns` in the job file names such files for good.
-    """
+    words. Patterns of your own come before those it has; `monitor.patterns` in the job file names their
+    files for good:
+
+    \b
+      categories:
+        licence: {title: no licence is free, advice: [Ask for one.]}
+      patterns:
+        - {category: licence, match: 'no licence for (?P<what>.+)', say: 'no licence for {what}'}
+    """  # noqa: D301 - \b is click's own mark
     from orchestrator import registry
     from orchestrator.cli.login import forward
     from orchestrator.diagnose import diagnose

@@ -25,6 +25,7 @@ _OUTPUT = click.option(
 )
 _OPEN = click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 _FEWEST, _MOST = 2, 8
+_LARGE = 50 << 20  # bytes of metrics that take seconds to read
 
 
 @click.command("report")
@@ -98,6 +99,9 @@ def _document(word: str, run_root: Path) -> dict[str, Any]:
     from orchestrator.report.document import document
 
     run = registry.find(word, run_root)
+    size = run.metrics_file.stat().st_size if run.metrics_file.exists() else 0
+    if size > _LARGE and sys.stderr.isatty():
+        click.echo(f"reading {size / 1e6:,.0f} MB of metrics", err=True)
     try:
         return document(run)
     except (OSError, ValueError) as error:
@@ -116,6 +120,11 @@ def _from_there(run: RemoteRun) -> dict[str, Any]:
         words = errors.decode("utf-8", "replace").strip() or f"`orchestrate report` ended with {code} there"
         raise OrchestratorError(Problem(words.removeprefix("error: "), run.host))
     found: dict[str, Any] = json.loads(said)
+    from orchestrator.report.document import VERSION
+
+    if found.get("document") != VERSION:
+        what, fix = "orchestrate there makes reports of another form", "install one version here and there"
+        raise OrchestratorError(Problem(what, run.host, str(found.get("orchestrate")), fix))
     return found
 
 

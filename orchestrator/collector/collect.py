@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 _SHORTEST, _LONGEST = 0.25, 2.0  # seconds between two sweeps
 _SHARE = 4  # a sweep may take one part in so many of the time
 _TAGS_SECONDS = 20.0  # for the last look at the checkpoints
+END = b"end\n"
+"""What the supervisor writes when the attempt is over."""
 DONE = {"event": "taken_in"}
-"""The last line but those of new checkpoints: everything of the attempt is in `metrics.jsonl`."""
+"""What the collector says when everything of the attempt is in `metrics.jsonl`; new checkpoints may follow."""
 
 
 def collect(run_dir: RunDir, number: int) -> None:
-    """Collect one attempt until the standard input ends, and what an earlier one left.
+    """Collect one attempt until it is over, and what an earlier one left.
 
     Raises:
         OSError: metrics.jsonl cannot be written at all.
@@ -61,12 +63,20 @@ class Collector:
         self._tags = Tags(Path(plan.checkpoint_dir), saved.get("tags")) if plan.checkpoint_dir else None
 
     def run(self) -> None:
-        """Go on until the standard input ends; then take in the last bytes and the last checkpoint."""
+        """Go on until the attempt is over, then take in its last bytes and its last checkpoint.
+
+        When the supervisor is gone instead, the run may go on under another one, whose collector goes on here.
+        """
         self._save()
         if self._tags is not None:
             self._tags.start()
-        while not _over(self._once()):
-            pass
+        word = None
+        while word is None:
+            word = _heard(self._once())
+        if END not in word:
+            self._once()
+            self._save()
+            return
         self.take_in()
         tell(DONE)
         if self._tags is not None:
@@ -111,10 +121,10 @@ class Collector:
         self._metrics.save({**self._intake.state(), "tags": told})
 
 
-def _over(seconds: float) -> bool:
-    """Wait; return whether the standard input has ended, or the supervisor has."""
+def _heard(seconds: float) -> bytes | None:
+    """Wait; return what the supervisor has said, b"" when it is gone, None when it has said nothing."""
     ready, _, _ = select.select([sys.stdin.fileno()], [], [], seconds)
-    return bool(ready) and not os.read(sys.stdin.fileno(), 1 << 12)
+    return os.read(sys.stdin.fileno(), 1 << 12) if ready else None
 
 
 def tell(event: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ OWN_WORDS = ("message", "raised")
 _OUTSIDE_KILL = frozenset({"host_oom", "gpu_fault", "preempted", "time_limit", "cancelled"})
 _TIMED_OUT = frozenset({"collective_timeout", "hang"})
 _OF_GPUS = re.compile(r"CUDA|NCCL|cuda|nccl|cuBLAS|CUBLAS")
+_UNDER_NCCL = frozenset({"cuda_oom", "shared_memory", "wrong_interface", "gpu_fault", "disk_full"})
 _KILLED = (128 + signal.SIGKILL,)
 
 
@@ -107,6 +108,10 @@ def _by_our_patterns(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> F
     if (found is None or found.category != "cuda_oom") and any(_OF_GPUS.search(text.joined) for text in own):
         fault = _search(faults, _of_category(book, "gpu_fault"))  # what it was that CUDA or NCCL met
         found = fault or found
+    if found is not None and found.category == "nccl_error":
+        return (
+            _search(texts, [one for one in book.patterns if one.category in _UNDER_NCCL], last=True) or found
+        )
     if found is not None:
         return found
     return _less_sure(suspect, own, others, book)

@@ -13,7 +13,7 @@ from orchestrator.diagnose.gather import Case, gather
 from orchestrator.diagnose.model import Diagnosis, Evidence, Suspect
 from orchestrator.diagnose.patterns import Book, load
 from orchestrator.diagnose.sentence import sentence, short
-from orchestrator.diagnose.text import Line, Text, own_frame
+from orchestrator.diagnose.text import Line, Text, crash_frame, own_frame
 from orchestrator.plan import file_name
 from orchestrator.rundir import read_json
 from orchestrator.states import State
@@ -161,7 +161,7 @@ def _pieces(case: Case, found: Found) -> Iterator[tuple[Text, Line]]:
     for texts in case.texts:
         by_kind = {text.kind: text for text in texts}
         chain = by_kind.get("raised")
-        frame = own_frame(chain) if chain is not None else None
+        frame = (own_frame(chain) or crash_frame(by_kind["error"])) if chain is not None else None
         if chain is not None and frame is not None:
             yield chain, frame
         yield from ((by_kind["message"], line) for line in by_kind["message"].lines[:1])

@@ -36,8 +36,7 @@ def sentence(
     if case.state != State.FAILED or not case.suspects:
         return _without_suspect(case, found, message)
     if first is not None:
-        how = "" if found.pattern is not None else _how(first)
-        what = f"{message} ({how})" if how and how not in message else message
+        what = _what(found, first, message)
         return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}{_why_not_again(case)}"
     if len(candidates) == 1:
         who = f"undetermined what failed first; {_name(candidates[0])} gave up{_when(case, candidates[0])}"
@@ -87,6 +86,14 @@ def _when(case: Case, suspect: Suspect | None) -> str:
     at = f" at {time.strftime('%H:%M:%S', time.localtime(moment))}" if moment else ""
     step = f", step {case.step}" if case.step is not None else ""
     return at + step
+
+
+def _what(found: Found, first: Suspect, message: str) -> str:
+    """Return what happened to the first failure, with the way it ended where that says something."""
+    how = _how(first)
+    if found.category == "killed" and how:
+        return f"{how}, {message}" if found.pattern is not None and found.pattern.say else how
+    return f"{message} ({how})" if how and found.pattern is None and how not in message else message
 
 
 def _how(suspect: Suspect) -> str:

@@ -26,6 +26,9 @@ _ONE_CHAIN = re.compile(r"^(During handling of the above exception|The above exc
 _EXCEPTION = re.compile(
     r"^(?:[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Failure|Warning|Stop|Timeout)\b)"
 )
+_FRAME = re.compile(r'\s*File ".+", line \d+')
+_INSTALLED = re.compile(r"site-packages|dist-packages|/lib/python3|<frozen|<string>")
+_STACK_OF_CRASH = re.compile(r"^(Current thread|Thread) .*most recent call first")
 _MESSAGE_LINES = 30
 
 
@@ -183,11 +186,14 @@ def is_exception(message: str) -> bool:
 
 def own_frame(chain: Text) -> Line | None:
     """Return the innermost line of a traceback in the user's own code, not in an installed package."""
-    frames = [line for line in chain.lines if re.match(r'\s*File ".+", line \d+', line.text)]
-    own = [
-        line
-        for line in frames
-        if not re.search(r"site-packages|dist-packages|/lib/python3|<frozen", line.text)
-    ]
+    frames = [line for line in chain.lines if _FRAME.match(line.text)]
+    own = [line for line in frames if not _INSTALLED.search(line.text)]
     found = own or frames
     return found[-1] if found else None
+
+
+def crash_frame(error: Text) -> Line | None:
+    """Return where Python stood in the user's own code when it crashed, as faulthandler has written it."""
+    begin = next((i for i, line in enumerate(error.lines) if _STACK_OF_CRASH.match(line.text)), None)
+    frames = [line for line in error.lines[begin:] if _FRAME.match(line.text)] if begin is not None else []
+    return next((line for line in frames if not _INSTALLED.search(line.text)), frames[0] if frames else None)

@@ -40,7 +40,7 @@ class LoadedJob:
 
     def located(self, problem: Problem) -> Problem:
         """Return a problem whose `where` is a key path with the file and line of that key before it."""
-        keys = tuple(problem.where.split("."))
+        keys = tuple(int(key) if key.isdecimal() else key for key in problem.where.split("."))
         if keys[0] in ("include", "exclude"):  # as the filters, which know no job file, call themselves
             keys = ("cluster", *keys)
         if keys[0] not in JobSpec.model_fields:

@@ -56,8 +56,8 @@ class HangSpec(Section):
     after: HangAfter = Field(
         default="auto",
         description="Seconds without a log byte, a step or CPU use after which ranks that others wait for "
-        "hang: auto takes 120 s or five times the 99th percentile of the step time, whichever is longer; "
-        "never switches it off.",
+        "hang: auto takes 120 s or five times the 99th percentile of the step time, whichever is longer, and "
+        "600 s before the first step; never switches it off. It is at least two sample_intervals.",
     )
     stop_after: StopAfter = Field(
         default=600.0,

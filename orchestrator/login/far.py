@@ -61,7 +61,7 @@ def _follow(request: Mapping[str, Any]) -> int:
 
 
 def _screen(request: Mapping[str, Any]) -> int:
-    """Show a run's screen through our pipes (see login.screen); it ends when the connection does."""
+    """Show a run's screen through our pipes (see login.screen); it ends when our input does."""
     os.environ["TEXTUAL_DRIVER"] = "textual.drivers.web_driver:WebDriver"
     return _orchestrate(["top", request["run_dir"]])
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from orchestrator.notify.message import Message
 
-# A supervisor's threads hold signals back (supervisor/told.py), and a command would inherit that: `timeout` in
-# it could end nothing. To let go of them in the thread itself, even for a moment, could end the supervisor.
+# A supervisor's threads hold signals back (supervisor/told.py), and a command would inherit that: `timeout`
+# in it could end nothing. To let go of them in the thread, even for a moment, could end the supervisor.
 _STARTER = [
     *(sys.executable, "-I", "-S", "-c"),
     """if True:
@@ -60,7 +60,8 @@ def run_command(words: Sequence[str], message: Message, folder: Path, seconds: f
         )  # fmt: skip
         code = _code(process, command[0], seconds)
         if code:
-            raise DeliveryError(f"{command[0]} ended with {code}{_last_words(said)}", again=False)
+            how = f"ended with {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+            raise DeliveryError(f"{command[0]} {how}{_last_words(said)}", again=False)
 
 
 def _code(process: subprocess.Popen[bytes], name: str, seconds: float) -> int:

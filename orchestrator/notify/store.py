@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.rundir import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from orchestrator.rundir import RunDir
 
@@ -29,15 +29,12 @@ def read_values(run_dir: RunDir) -> dict[str, str]:
 
 
 def take_values(run_dir: RunDir) -> dict[str, str] | None:
-    """Return the values and take the file away; None where somebody else has."""
-    values = read_values(run_dir)
+    """Return the values and take the file away; None where somebody else has, or it is another user's."""
+    values = read_json(run_dir.notify_file)
+    if values is None:
+        return None
     try:
         run_dir.notify_file.unlink()
     except OSError:
         return None
-    return values
-
-
-def named(variables: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Return the names in several lists of them, each once."""
-    return tuple(dict.fromkeys(name for names in variables for name in names))
+    return {name: str(value) for name, value in values.items()}

@@ -13,7 +13,7 @@ from orchestrator.report.course import Known, Told, beginnings, course
 from orchestrator.report.excerpts import excerpts, job_text, software, without_secrets
 from orchestrator.report.goodput import Goodput, account
 from orchestrator.report.happenings import happenings, said_of_hosts
-from orchestrator.report.metrics import Metrics
+from orchestrator.report.metrics import Metrics, wanted
 from orchestrator.report.ran import what_ran
 from orchestrator.rundir import read_json
 from orchestrator.states import State
@@ -88,7 +88,7 @@ def _read(run: RunDir, now: float) -> _Parts:
     )
     known = _not_before_its_events(known, events)
     metrics = Metrics(known.created, known.ended or now)
-    metrics.take(Records(run.metrics_file).new())
+    metrics.take(wanted(run.metrics_file))
     told = [_told(run, attempt) for attempt in run.attempts()]
     begun = beginnings(told, events, known)
     told = [one for one in told if one.number in begun]

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_RESOLUTION = 0.25  # seconds to which the time of a line is known
+_WINDOW = 10 * _RESOLUTION
 KINDS = ("productive", "checkpoint", "startup", "restart", "queue", "hang", "lost", "other")
 
 
@@ -155,11 +157,29 @@ def _marks(course: Course) -> Iterator[tuple[float, str, int]]:
         yield course.ended, "queue" if course.queued else "startup", 1
 
 
+def apart(times: Sequence[float], steps: Sequence[float], seconds: float) -> tuple[list[float], list[float]]:
+    """Return those reports that are so many seconds apart, the first and the last among them.
+
+    When a line came is known to a quarter of a second (agent/times.py): of shorter steps, several seem to be
+    made at once.
+    """
+    kept = [0] if times else []
+    for i, time in enumerate(times):
+        if time - times[kept[-1]] >= seconds:
+            kept.append(i)
+    if len(kept) > 1 and kept[-1] != len(times) - 1:
+        kept[-1] = len(times) - 1
+    elif len(times) > 1 and len(kept) == 1:
+        kept.append(len(times) - 1)
+    return [times[i] for i in kept], [steps[i] for i in kept]
+
+
 def _step_seconds(attempt: Tried) -> float:
     """Return how long a step usually takes, by the reports alone; 0 where too few were made."""
+    times, steps = apart(attempt.times, attempt.steps, _WINDOW)
     gaps = [
         (after - before) / (to - since)
-        for (before, after), (since, to) in zip(pairwise(attempt.times), pairwise(attempt.steps), strict=True)
+        for (before, after), (since, to) in zip(pairwise(times), pairwise(steps), strict=True)
         if to > since
     ]
     return statistics.median(gaps) if gaps else 0.0
@@ -232,13 +252,13 @@ def _saving(attempt: Tried, saves: Iterable[Save]) -> Iterator[tuple[float, floa
 
 
 def _slower(attempt: Tried, save: Save, usual: float) -> Iterator[tuple[float, float]]:
-    first = max(bisect_left(attempt.times, save.began) - 1, 0)
-    last = min(bisect_right(attempt.times, save.ended), len(attempt.times) - 1)
+    times, steps = apart(attempt.times, attempt.steps, 4 * _RESOLUTION)
+    first = max(bisect_left(times, save.began) - 1, 0)
+    last = min(bisect_right(times, save.ended), len(times) - 1)
     for i in range(first, last):
-        steps = max(attempt.steps[i + 1] - attempt.steps[i], 1)
-        excess = attempt.times[i + 1] - attempt.times[i] - steps * usual
-        if excess > usual / 4:  # less is how steps differ anyway
-            yield attempt.times[i + 1] - excess, attempt.times[i + 1]
+        excess = times[i + 1] - times[i] - max(steps[i + 1] - steps[i], 1) * usual
+        if excess > max(usual / 4, _RESOLUTION):  # less is how steps differ anyway
+            yield times[i + 1] - excess, times[i + 1]
 
 
 def _overlay(

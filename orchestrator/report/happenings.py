@@ -24,7 +24,8 @@ def happenings(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         told = _TOLD.get(str(event.get("event")))
         if told is not None:
             mark, words = told
-            said = {"time": event["time"], "kind": event["event"], "mark": mark, "words": words(event)}
+            when = event.get("ended") or event["time"]  # a checkpoint is looked for every now and then
+            said = {"time": when, "kind": event["event"], "mark": mark, "words": words(event)}
             by_kind.setdefault(event["event"], []).append(_judged(event, said))
     found = [one for of_kind in by_kind.values() for one in _bounded(of_kind)]
     return sorted(found, key=lambda one: float(one["time"]))

@@ -5,17 +5,22 @@ The file is read once and may be larger than the memory; orchestrator/monitor/re
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import statistics
 from array import array
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.report.goodput import apart
 from orchestrator.report.series import Band, Curve, Tally, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
+_OF_A_RANK = b'"kind": "rank"'
 CURVES = (
     *("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "samples_per_second"),
     *("step_time", "tflops", "mfu", "loss_scale"),
@@ -30,6 +35,30 @@ _BANDS = {
     "host": ("memory", "cpu", "sent", "received"),
     "rank": ("cpu", "memory"),
 }
+
+
+def wanted(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a `metrics.jsonl`; those of ranks' memory only until a host's own is there.
+
+    They are half of a large file, and with hosts' memory nobody looks at them.
+    """
+    hosts_told = False
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            if hosts_told and _OF_A_RANK in line:
+                continue
+            record = _parsed(line)
+            if record is not None:
+                hosts_told = hosts_told or record.get("kind") == "host"
+                yield record
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:  # half a line is being written
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class Progress:
@@ -61,9 +90,10 @@ class Progress:
         return max((max(steps) for _, steps in self._by_attempt.values() if steps), default=None)
 
     def gaps(self) -> Iterator[tuple[int, float, float, float]]:
-        """Yield attempt, step, time of its report and seconds of a step between this and the one before."""
+        """Yield attempt, step, time of its report and seconds of a step between this and one before."""
         for attempt, (times, steps) in self._by_attempt.items():
-            for (before, after), (since, to) in zip(pairwise(times), pairwise(steps), strict=True):
+            pairs = apart(times, steps, 1.0)
+            for (before, after), (since, to) in zip(*map(pairwise, pairs), strict=True):
                 if to > since:
                     yield attempt, to, after, (after - before) / (to - since)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-_MARKS = {"SUCCEEDED": "✓", "FAILED": "✕", "LOST": "?", "CANCELLED": "■", "TIMEOUT": "⏱", "PREEMPTED": "⇥"}
+_MARKS = {"SUCCEEDED": "✓", "FAILED": "✕", "LOST": "?", "CANCELLED": "■", "TIMEOUT": "◷", "PREEMPTED": "⇥"}
 _TONES = {"SUCCEEDED": "good", "FAILED": "bad", "LOST": "bad", "RUNNING": "live", "STARTING": "live"}
 
 
@@ -104,11 +104,18 @@ def _verdict(document: dict[str, Any]) -> dict[str, Any]:
     found = document["verdict"]
     ended = found.get("summary") or document["reason"]
     return {
-        "words": ended or ("it goes on" if not document["over"] else "it left no reason"),
+        "words": ended or ("it left no reason" if document["over"] else _going_on(document["figures"])),
         "category": found.get("title") or str(found.get("category") or "").replace("_", " "),
         "advice": found.get("advice") or [],
         "evidence": found.get("evidence") or [],
     }
+
+
+def _going_on(figures: dict[str, Any]) -> str:
+    if "last_step" not in figures:
+        return "it goes on; no step has been reported yet"
+    loss = f", loss {value_words(figures['last_loss'])}" if "last_loss" in figures else ""
+    return f"it goes on: step {figures['last_step']:,.0f}{loss}"
 
 
 def tiles(document: dict[str, Any]) -> list[dict[str, str]]:

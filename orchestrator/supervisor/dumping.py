@@ -152,7 +152,10 @@ def own_tool() -> Path | None:
 
 
 def keep_aborted(board: Board, attempt: AttemptDir) -> list[Dump]:
-    """Keep the stacks that ranks wrote when they were ended by SIGABRT for that; call it when all is over."""
+    """Keep the stacks that ranks wrote when they were ended by SIGABRT for that; call it when all is over.
+
+    Where each stood, and who waited for others, is told as event `stacks`.
+    """
     found = []
     for rank in sorted(board.abort):
         host = next(state.plan for state in board.hosts.values() if rank in state.plan.ranks)
@@ -161,6 +164,15 @@ def keep_aborted(board: Board, attempt: AttemptDir) -> list[Dump]:
             facts = _text_of(attempt.dumps / f"{host.file_name}.rank{rank}.txt")
             file = keep(attempt, host, rank, facts + text)
             found.append(Dump(rank, host.name, "faulthandler", facts + text, file))
+    if found:
+        places = {dump.rank: place for dump in found if (place := where(dump.text)) is not None}
+        board.event(
+            "stacks",
+            how="faulthandler",
+            waiting=[rank for rank, place in places.items() if place.waiting],
+            where={str(rank): str(place) for rank, place in places.items()},
+            dumps=[dump.file for dump in found if dump.file],
+        )
     return found
 
 

@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.collector.collect import END
 from orchestrator.collector.hang import judge
 from orchestrator.monitor.records import Records
 from orchestrator.monitor.stacks import where
@@ -102,7 +103,7 @@ class Watching:
         ) as process:
             self._process = process
             if self._over.is_set():
-                self._close_stdin()
+                self._tell_end()
             for line in process.stdout or ():
                 with suppress(ValueError):
                     self._pass_on(json.loads(line))
@@ -116,10 +117,11 @@ class Watching:
         with suppress(RuntimeError):  # the loop has closed this moment
             loop.call_soon_threadsafe(self._hear, event)
 
-    def _close_stdin(self) -> None:
+    def _tell_end(self) -> None:
         process = self._process
         if process is not None and process.stdin is not None:
             with suppress(OSError, ValueError):
+                process.stdin.write(END)
                 process.stdin.close()
 
     # -- the attempt's end ----------------------------------------------------------------------
@@ -129,7 +131,7 @@ class Watching:
         for task in self._tasks:
             task.cancel()
         self._over.set()
-        self._close_stdin()
+        self._tell_end()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._taken_in.wait(), _END_SECONDS)
         self._loop = None
@@ -204,8 +206,8 @@ class Watching:
             hosts=hosts,
             silent=event["silent"],
             since=event["since"],
-            where={str(rank): str(place) for rank, place in places.items() if place is not None},
-            dumps=[dump.file for dump in dumps.values() if dump.file],
+            where={str(rank): str(places[rank]) for rank in sorted(places) if places[rank] is not None},
+            dumps=[dumps[rank].file for rank in sorted(dumps) if dumps[rank].file],
             how=_how(dumps.values()),
         )
         words = describe(self._hang, hosts, places)

@@ -15,7 +15,8 @@ _PEER_LOST = re.compile(
     r"DistBackendError|Socket Timeout|recvValue failed|gloo/transport|Timed out waiting|heartbeat|"
     r"SignalException|Process got signal|RendezvousConnectionError|RendezvousClosedError|"
     r"DistNetworkError|DistStoreError|Connection refused|failed to recv|wait timeout|"
-    r"collective operation timeout|(failed to pass|reached) monitoredBarrier"
+    r"collective operation timeout|Timed out initializing process group|"
+    r"(failed to pass|reached) monitoredBarrier"
 )
 """What a rank says when another one has gone or did not come (torch 2.13: gloo, NCCL, torchelastic)."""
 _PEER_GONE = re.compile(

@@ -1,4 +1,4 @@
-"""Ranks that hang are named, with the line they stand on; ranks at work are not."""
+"""Ranks that hang are named with the line they stand on, and hosts that are slow; ranks at work are not."""
 
 from __future__ import annotations
 
@@ -42,10 +42,24 @@ def test_the_rank_that_hangs_is_named_with_its_line_and_ends_the_run(local: Site
 
 
 def test_a_rank_at_work_is_no_hang_however_long_the_others_wait(local: Site) -> None:
-    words = ["--busy", "0", "--busy-seconds", "8"]
+    words = ["--busy", "0", "--busy-seconds", "7"]
     run = local.submit(cluster={"slots": 1}, monitor=MONITOR, train={"script": str(HANGING), "args": words})
     run.succeed()
     assert run.events("hang") == []
+
+
+def test_the_host_that_the_others_wait_for_at_every_step_is_named(local: Site) -> None:
+    run = local.submit(
+        cluster={"nodes": 3, "slots": 1},
+        monitor=MONITOR,
+        train={"script": str(HANGING), "args": ["--slow", "1", "--steps", "1000"]},
+    )
+    [straggler, *_] = wait_until(lambda: run.events("straggler"), run.story)
+    assert (straggler["host"], straggler["what"]) == ("host-1", "wait"), straggler
+    assert straggler["value"] > straggler["typical"]
+    assert run.events("hang") == []
+    local.orchestrate("cancel", run.run_id)
+    assert run.wait()["state"] == "CANCELLED"
 
 
 def metrics(path: Path) -> list[dict]:

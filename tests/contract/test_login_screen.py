@@ -40,25 +40,20 @@ def test_the_screen_of_a_run_there_is_shown_here(laptop: Laptop) -> None:
         assert screen.end_with("q") == 0
         screen.expect("\x1b[?1049l")
     assert laptop.logins() == logins
-    assert laptop.wait(told["run_id"])["state"] == "CANCELLED"
-
-
-def test_nothing_of_it_stays_there_when_the_terminal_is_gone(laptop: Laptop) -> None:
-    told = laptop.submit()
-    laptop.wait(told["run_id"])
-    with terminal(laptop, "top", told["run_id"]) as screen:
-        screen.expect("SUCCEEDED")
-        there = held(laptop, "orchestrator.login.far")
-        assert there
-    pids = {p.pid for p in there}
-    wait_until(lambda: not pids & {p.pid for p in held(laptop, "orchestrator.login.far")}, lambda: pids)
-
-
-def test_an_error_there_is_told_on_a_terminal_that_is_as_before(laptop: Laptop) -> None:
-    told = laptop.submit()
-    laptop.wait(told["run_id"])
+    nothing_stays_there(laptop, told["run_id"])
     (laptop.home / "orchestrate/runs" / told["run_id"] / "plan.json").unlink()
     with terminal(laptop, "top", told["run_id"]) as screen:
         assert screen.wait() == 2
         assert re.search(r"error: .*no run", screen.seen)
         assert "\x1b[?1049h" not in screen.seen
+
+
+def nothing_stays_there(laptop: Laptop, run_id: str) -> None:
+    """Show the screen, kill it here, and see that it ends there: the connection itself is kept."""
+    with terminal(laptop, "top", run_id) as screen:
+        screen.expect("CANCELLED")
+        there = {process.pid for process in held(laptop, "orchestrator.login.far")}
+        assert there
+    wait_until(
+        lambda: not there & {process.pid for process in held(laptop, "orchestrator.login.far")}, lambda: there
+    )

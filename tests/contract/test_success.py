@@ -148,8 +148,12 @@ def test_logs_are_shown_by_host_rank_and_pattern(local: Site) -> None:
     run = local.submit(train={"args": ["--lines", "3"]})
     run.succeed()
     shown = local.orchestrate("logs", run.run_id, "--rank", "1-2", "--grep", "line 2$")
-    assert shown.stdout.splitlines() == [
-        *("host-0:1 out rank 1 line 2", "host-0:1 err rank 1 line 2"),
-        *("host-1:2 out rank 2 line 2", "host-1:2 err rank 2 line 2"),
+    assert sorted(shown.stdout.splitlines()) == [
+        *("host-0:1 err rank 1 line 2", "host-0:1 out rank 1 line 2"),
+        *("host-1:2 err rank 2 line 2", "host-1:2 out rank 2 line 2"),
     ]
+    told = local.orchestrate("logs", run.run_id, "--json", "--attempt", "all").stdout.splitlines()
+    times = [json.loads(line)["time"] for line in told]
+    assert None not in times  # every byte of every log was noted by an agent
+    assert times == sorted(times)
     assert "no such rank" in local.orchestrate("logs", run.run_id, "--rank", "4").stderr

@@ -117,9 +117,9 @@ def test_all_attempts_are_shown_one_after_the_other(made):
     (second.logs / "node-0.rank0.out").write_text("again\n")
     (second.logs / "node-0.times").write_text(f"{BEGAN + 100:.3f} 0.out 6\n")
     assert shown("--rank", "0", "--out") == ["node-0:0 again"]
-    assert shown("--rank", "0", "--out", "--attempt", "all")[-1] == "node-0:0 again"
-    assert len(shown("--rank", "0", "--out", "--attempt", "all")) == 5
-    assert len(shown("--attempt", "all", "--tail", "3")) == 3
+    assert shown("--rank", "0", "--out", "--attempt", "all")[-2:] == ["--- attempt 2", "node-0:0 again"]
+    assert len(shown("--rank", "0", "--out", "--attempt", "all")) == 4 + 2
+    assert shown("--attempt", "all", "--tail", "1") == ["node-0:0 again"]
     found = map(json.loads, shown("--json", "--tail", "2", "--attempt", "all"))
     assert [line["attempt"] for line in found] == [1, 2]
 

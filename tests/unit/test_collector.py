@@ -258,22 +258,30 @@ def test_nothing_is_lost_or_twice_when_it_is_killed_again_and_again(run):
         process.kill()
         process.communicate()
     last = _collector(run)
-    out, _ = last.communicate()  # its standard input ends: the attempt is over
+    out, _ = last.communicate(b"end\n")
     assert last.returncode == 0
     assert [json.loads(line)["event"] for line in out.splitlines()][-1] == "taken_in"
     told = [(record["rank"], record["step"]) for record in Records(run.metrics_file).new()]
     assert sorted(told) == [(rank, step) for rank in (0, 1) for step in range(1, steps + 1)]
 
 
+def test_a_line_is_not_torn_when_only_the_supervisor_is_gone(run):
+    _add(_log(run, "rank0.out"), b"step 1 loss 1.5\nstep 2 loss 1.")
+    _collector(run).communicate()  # its standard input ends without a word
+    _add(_log(run, "rank0.out"), b"25\n")
+    _collector(run).communicate(b"end\n")
+    assert [(r["step"], r["loss"]) for r in Records(run.metrics_file).new()] == [(1, 1.5), (2, 1.25)]
+
+
 def test_the_next_attempt_takes_in_what_the_one_before_left(run):
     _add(_log(run, "rank0.out"), b"step 1 loss 1.5\n")
-    _collector(run).communicate()
+    _collector(run).communicate(b"end\n")
     _add(_log(run, "rank0.out"), b"step 2 loss 1.4\n")
     second = run.attempt(2)
     second.logs.mkdir(parents=True)
     (second.logs / _log(run, "rank0.out").name).write_bytes(b"step 3 loss 1.3\n")
     command = [sys.executable, "-m", "orchestrator.collector", str(run.path), "2"]
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, input=b"end\n", stdout=subprocess.DEVNULL, check=True)
     told = [(record["attempt"], record["step"]) for record in Records(run.metrics_file).new()]
     assert told == [(1, 1), (1, 2), (2, 3)]
 
@@ -283,8 +291,8 @@ def test_a_second_collector_waits_for_the_first_to_be_gone(run):
     _until((run.path / ".metrics.json").exists)
     second = _collector(run)
     _add(_log(run, "rank0.out"), b"step 1 loss 1.5\n")
-    first.communicate()
-    second.communicate()
+    first.communicate(b"end\n")
+    second.communicate(b"end\n")
     assert [record["step"] for record in Records(run.metrics_file).new()] == [1]
 
 

@@ -71,6 +71,8 @@ def collected(tmp_path, dumper, pids: dict[int, int], ranks: list[int], seconds:
         board = Board(run.plan(), run, run.attempt(1), "secret")
         agent = Agent(await board.server.open(0, local=True), dumper, pids)
         try:
+            while not board.server.is_connected("node1"):  # noqa: ASYNC110 - the agent's side is a thread
+                await asyncio.sleep(0.01)
             return await dumping.collect_dumps(board, ranks, seconds), board
         finally:
             await asyncio.to_thread(agent.close)

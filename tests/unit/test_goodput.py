@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -61,6 +62,28 @@ def test_a_file_server_whose_clock_is_off_by_a_step_changes_nothing():
     for off in (-1, 1):
         course = Course(0, 70, (slow,), saves=(Save(31 + off, 44 + off, 20),))
         assert spent(course)["checkpoint"] == 14
+
+
+def seen_in_quarters(times: list[float]) -> list[float]:
+    """Return the times of reports as they are known: a quarter of a second late at most."""
+    return [math.ceil(time * 4) / 4 for time in times]
+
+
+def test_steps_that_are_shorter_than_time_is_known_to_are_no_riddle():
+    short = steps(1, 1000, at=10, took=0.06)
+    known = Tried(1, 0, 80, seen_in_quarters(short["times"]), short["steps"])
+    found = account(Course(0, 80, (known,), saves=(Save(30, 60, 500),))).seconds  # in the background
+    assert found["productive"] == pytest.approx(60, abs=0.5)
+    assert found["checkpoint"] == 0
+
+
+def test_of_short_steps_too_a_save_that_stops_them_is_seen():
+    before, after = steps(1, 400, at=10, took=0.06), steps(401, 800, at=44, took=0.06)  # 34 to 44
+    times = seen_in_quarters([*before["times"], *after["times"]])
+    known = Tried(1, 0, 80, times, [*before["steps"], *after["steps"]])
+    found = account(Course(0, 80, (known,), saves=(Save(34.1, 44, 400),))).seconds
+    assert found["checkpoint"] == pytest.approx(10, abs=0.5)
+    assert found["productive"] == pytest.approx(48, abs=0.5)
 
 
 def test_a_save_after_the_last_step_is_one_too():

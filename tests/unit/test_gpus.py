@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.agent import nvml
 from orchestrator.agent.gpus import Gpus
-from orchestrator.agent.watch import GpuWatch
+from orchestrator.agent.measuring import GpuWatch
 from tests.samples import ROOT
 
 pynvml = pytest.importorskip("pynvml")

@@ -29,6 +29,16 @@ def test_clocks_are_compared_by_the_quickest_answer():
     assert (round(host.offset, 6), round(host.uncertainty, 6)) == (1000.2, 0.1)
 
 
+def test_what_was_learnt_of_a_clock_grows_old():
+    host = state()
+    assert host.clock is None
+    assert host.take_pong(sent=100.0, host_time=1100.0, now=100.2)
+    assert host.clock == {"offset": 999.9, "uncertainty": 0.1}
+    assert not host.take_pong(sent=1000.0, host_time=2000.3, now=1000.4)
+    assert host.take_pong(sent=100_000.0, host_time=101_005.3, now=100_000.6)  # a day later, 5 s apart
+    assert (host.clock["offset"], host.clock["uncertainty"]) == (1005.0, 0.3)
+
+
 @given(st.floats(-1e6, 1e6), st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), min_size=1))
 def test_the_true_offset_is_always_within_the_uncertainty(offset, ways):
     host, now = state(), 1e6

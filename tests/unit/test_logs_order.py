@@ -40,7 +40,8 @@ class Grown:
         self.lines: list[tuple[float, int, str]] = []
         self._rest = dict.fromkeys((stream.place for stream in self.streams), "")
         for step in range(steps):
-            self._grow(1000.0 + step, [s for s in self.streams if self.numbers.random() > quiet])
+            chosen = [stream for stream in self.streams if self.numbers.random() > quiet]
+            self._grow(1000.0 + step, sorted(chosen, key=lambda stream: stream.turn))
 
     def _grow(self, now: float, streams: list) -> None:
         for stream in streams:
@@ -58,7 +59,7 @@ class Grown:
         sources = [Source(stream, chunk) for stream in self.streams]
         begin(sources, search, selection, whole=True)
         return [
-            (piece.time, piece.place, line)
+            (piece.time, piece.stream.place, line)
             for piece in merged(sources, search, selection, last=False)
             for line in piece.data.decode().removesuffix("\n").split("\n")
         ]
@@ -169,14 +170,14 @@ def test_the_list_is_read_right_from_anywhere(tmp_path, seed):
 def test_blocks_hold_whole_lines_both_ways(tmp_path, data):
     path = tmp_path / "log"
     path.write_bytes(data)
-    forwards = list(Reader(path, 16).blocks(last=True))
+    forwards = [(offset, block[:size]) for offset, block, size in Reader(path, 16).blocks(last=True)]
     backwards = list(blocks_backwards(path, len(data), 16))[::-1]
     for blocks in (forwards, backwards):
         assert b"".join(block for _, block in blocks) == data
         assert all(block.endswith(b"\n") for _, block in blocks[:-1])
         assert all(data[offset : offset + len(block)] == block for offset, block in blocks)
     finished = data[: data.rfind(b"\n") + 1]
-    assert b"".join(block for _, block in Reader(path, 16).blocks(last=False)) == finished
+    assert b"".join(block[:size] for _, block, size in Reader(path, 16).blocks(last=False)) == finished
     assert last_line_end(path) == len(finished)
     assert list(last_lines(path))[::-1] == (data.removesuffix(b"\n").split(b"\n") if data else [])
 
@@ -184,7 +185,7 @@ def test_blocks_hold_whole_lines_both_ways(tmp_path, data):
 def test_a_line_of_many_megabytes_is_one_line_and_what_is_longer_is_cut(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"x" * 10_000_000 + b"\n" + b"y" * 40_000_000)
-    sizes = [len(block) for _, block in Reader(path, 1 << 16).blocks(last=True)]
+    sizes = [size for *_, size in Reader(path, 1 << 16).blocks(last=True)]
     assert sizes[0] == 10_000_001
     assert sum(sizes) == path.stat().st_size
     assert max(sizes) < 20_000_000

@@ -120,7 +120,7 @@ BLOCK = "\n".join(
 def test_a_block_gives_the_lines_that_match_by_themselves(block, pattern):
     data = block.encode()
     texts = Texts(re.compile(pattern))
-    found = [data[start:end].removesuffix(b"\n") for start, end in Search(texts).spans(data)]
+    found = [data[start:end].removesuffix(b"\n") for start, end in Search(texts).spans(data, len(data))]
     assert found == [line for line in data.split(b"\n") if texts.of(line)]
 
 
@@ -128,7 +128,7 @@ def test_a_text_that_all_lines_hold_in_vain_is_given_up_for_a_search_of_the_whol
     data = b"loss 3.25\n" * 2000 + b"loss 7.25\n"
     search = Search(Texts(re.compile("loss [789]")))
     for _ in range(3):
-        assert list(search.spans(data)) == [(len(data) - 10, len(data))]
+        assert list(search.spans(data, len(data))) == [(len(data) - 10, len(data))]
     assert not search.passes_over
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.agent import logship
 from orchestrator.agent.logship import LogShip
 from orchestrator.supervisor.log_store import LogStore
 from tests import samples
@@ -79,3 +80,45 @@ def test_repeated_and_reordered_pieces_never_change_what_is_there(tmp_path_facto
         size = here.sizes(host()).get(NAME, 0)
         assert here._attempt.logs.joinpath(NAME).read_bytes() == data[:size]
     assert here.sizes(host()) == {NAME: len(data)}
+
+
+def test_what_found_no_room_at_the_submit_side_is_sent_again(tmp_path, monkeypatch):
+    source, here = tmp_path / "there", store(tmp_path)
+    source.mkdir()
+    (source / NAME).write_bytes(b"x" * 400_000)
+    ship = LogShip(str(source), "node1")
+    logs = here._attempt.logs
+    logs.rename(tmp_path / "full")
+    send_all(ship, here)
+    assert (ship.next_piece(), ship.is_drained()) == (None, False)
+    (tmp_path / "full").rename(logs)
+    send_all(ship, here)
+    assert here.sizes(host()) == {}  # not at once: what is only late would go twice
+    monkeypatch.setattr(logship, "_PATIENCE", 0.0)
+    assert ship.next_piece() is None
+    monkeypatch.undo()
+    send_all(ship, here)
+    assert ship.is_drained()
+    assert (logs / NAME).read_bytes() == b"x" * 400_000
+
+
+def test_little_is_on_its_way_unconfirmed_and_files_take_turns(tmp_path):
+    (tmp_path / NAME).write_bytes(b"x" * 20_000_000)
+    (tmp_path / "node1.log").write_bytes(b"y")
+    ship = LogShip(str(tmp_path), "node1")
+    ship.look()
+    pieces = list(iter(ship.next_piece, None))
+    assert {piece["file"] for piece, _ in pieces[:2]} == {NAME, "node1.log"}
+    assert sum(len(data) for _, data in pieces) < 5_000_000
+    ship.acknowledge({NAME: 1_000_000, "another": 5})
+    assert ship.next_piece() is not None
+
+
+def test_what_a_flight_recorder_wrote_is_kept_with_the_dumps(tmp_path):
+    source, here = tmp_path / "there", store(tmp_path)
+    source.mkdir()
+    (source / "node1.rank1.fr.1").write_bytes(b"\x80\x02}")
+    (source / "node1.rank1.fr.0").write_bytes(b"no rank writes that")
+    send_all(LogShip(str(source), "node1"), here)
+    assert (here._attempt.dumps / "node1.rank1.fr.1").read_bytes() == b"\x80\x02}"
+    assert here.sizes(host()) == {"node1.rank1.fr.1": 3}

@@ -222,7 +222,7 @@ def test_a_command_that_fails_says_its_last_words():
 def test_a_command_does_not_hold_signals_back_as_the_supervisor_does():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
-        assert send(target("command", "sh", "-c", "kill -TERM $$; exit 3")) == "sh ended with -15"
+        assert send(target("command", "sh", "-c", "kill -TERM $$; exit 3")) == "sh was killed by SIGTERM"
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

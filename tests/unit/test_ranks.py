@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import signal
 import socket
 import time
@@ -77,6 +78,33 @@ def test_a_shim_that_was_killed_ends_its_rank_by_sigkill(ranks, spawn):
     assert (record["signal"], record["term_time"]) == (signal.SIGKILL, None)
     assert record["message"] == "its process disappeared, as after SIGKILL"
     assert ranks.check() == ranks.live() == []
+
+
+def test_the_loop_is_woken_when_a_shim_ends(folder, spawn):
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("this Python has no pidfds")
+    selector = selectors.DefaultSelector()
+    ranks = Ranks(str(folder), str(folder), selector)
+    shim = spawn("sleep", "60")
+    say(ranks, **started(4, shim.pid))
+    assert (ranks.unsettled, [record["rank"] for record in ranks.hear()]) == (False, [4])
+    assert (ranks.unsettled, ranks.check(), selector.select(0)) == (False, [], [])
+    shim.kill()
+    ((key, mask),) = selector.select(20)
+    key.data(mask)
+    shim.wait()
+    assert ranks.unsettled  # until its word has had time to come
+    assert [record["signal"] for record in wait_for_ends(ranks)] == [signal.SIGKILL]
+    assert (ranks.unsettled, selector.select(0)) == (False, [])
+    ranks.close()
+
+
+def test_a_rank_to_be_aborted_is_marked_for_its_shim(ranks, folder):
+    say(ranks, **started(4, os.getpid()))
+    ranks.hear()
+    ranks.abort_at_end([4, 5])
+    assert sorted(path.name for path in folder.glob("abort.*")) == ["abort.4"]
+    assert ranks.pids() == {4: 1}
 
 
 def test_the_record_on_disk_counts_when_its_datagram_was_lost(ranks, spawn, folder):

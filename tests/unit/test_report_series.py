@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report.metrics import Metrics
+from orchestrator.report.metrics import Metrics, wanted
 from orchestrator.report.plot import Line, Plot, Ribbon, draw
 from orchestrator.report.series import POINTS, Band, Curve, thin
 from orchestrator.report.units import elapsed, lasted, ticks, time_ticks, value_words
@@ -118,6 +119,14 @@ def test_records_of_any_kind_are_taken():
     metrics.take([*odd, gpu, record(2, loss=True)])
     assert metrics.curves["loss"].to_json()["value"] == [None]
     assert metrics.hosts["n"].to_json() == {"throttled": 1}
+
+
+def test_ranks_are_read_where_no_host_tells_and_half_a_line_is_left(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    told = [{"kind": kind, "time": 1.0, "host": "n"} for kind in ("rank", "host", "rank", "gpu")]
+    file.write_text("".join(json.dumps(one) + "\n" for one in told) + '[1]\n{"kind": "gp')
+    assert [one["kind"] for one in wanted(file)] == ["rank", "host", "gpu"]
+    assert list(wanted(tmp_path / "none")) == []
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.booleans())

@@ -83,14 +83,14 @@ def test_a_hang_names_ranks_and_places_and_goes_by(tmp_path):
     run = made_run(tmp_path, over=False)
     reader = Reader(run)
     reader.look()
-    where = {"5": "data.py:57 readline"}
+    where = {"0": "train.py:9 main", "5": "data.py:57 readline"}
     run.add_event(
         "hang", ranks=[5], waiting=[0, 1, 2], hosts=["node-2"], silent=130, where=where, how="py-spy"
     )
     seen = reader.look().snapshot
     assert seen.hosts[2].mark is Mark.HANGING
     assert "rank 5 stuck at data.py:57 readline" in seen.hosts[2].note
-    assert "ranks 5 stuck at data.py:57 readline for 0:02:10; 3 ranks wait" in seen.events[-1].text
+    assert "HANG: rank 5 stuck at data.py:57 readline for 0:02:10; 3 ranks wait" in seen.events[-1].text
     run.add_event("hang_over", ranks=[5])
     assert reader.look().snapshot.counts() == {Mark.RUNNING: 4}
 

@@ -40,15 +40,15 @@ def serving(run) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     with subprocess.Popen(
         argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
-        line = server.stdout.readline()
-        assert line.startswith("open"), server.stderr.read()
+        said = [server.stdout.readline() for _ in range(4)]
+        assert said[0].startswith("open"), server.stderr.read()
+        assert "ssh -N -L" in said[1]
         try:
-            yield line.split()[1], server
+            yield said[0].split()[1], server
             server.send_signal(signal.SIGINT)
-            said, errors = server.communicate(timeout=20)
+            errors = server.communicate(timeout=20)[1]
         finally:
             server.kill()
-        assert "ssh -N -L" in said
         assert "Traceback" not in errors
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import pytest
 
 from orchestrator.agent.flushing import Flusher, kind_of_disk
+from orchestrator.agent.measuring import Measuring
 from orchestrator.agent.watch import Watch
 
 MOUNTS = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -76,7 +78,8 @@ def test_a_watched_host_has_samples_and_an_index_to_the_last_byte(tmp_path, spaw
 
 
 def test_a_fault_is_told_at_once_with_the_rank_it_is_about(tmp_path):
-    watched = watch(tmp_path, [(4, {"event": "exit", "pid": 12, "local_rank": 0})], sample_interval=3600)
+    records = [(4, {"event": "exit", "pid": 12, "local_rank": 0})]
+    watched = Measuring(str(tmp_path / "x"), [], 3600.0, lambda: records, dict)
     told = [
         {"what": "oom_kill", "pid": 12, "text": "x"},
         {"what": "oom_kill", "pid": 13, "text": "y"},
@@ -96,6 +99,9 @@ def test_a_fault_is_told_at_once_with_the_rank_it_is_about(tmp_path):
 
 def test_a_folder_that_hangs_or_is_gone_does_not_hold_up_the_end(tmp_path):
     watched = watch(tmp_path / "gone", [])
-    assert not watched.finish()  # nothing runs, so nothing is ever done
-    watched._end_by = time.monotonic()
-    assert watched.finish()
+    assert watched.finish()  # nothing was begun
+    hung = watch(tmp_path / "gone", [])
+    hung._thread = threading.current_thread()  # one that never comes to its end
+    assert not hung.finish()
+    hung._end_by = time.monotonic() - 1
+    assert hung.finish()

@@ -144,7 +144,7 @@ def test_no_stacks_and_few_silent_ranks_is_a_hang_that_ends_the_run(run, monkeyp
         [1],
         [0],
         ["b"],
-        ["b.rank1.txt", "b.rank0.txt"],
+        ["b.rank0.txt", "b.rank1.txt"],
     )
     [(state, reason)] = board.ended
     assert state is State.FAILED

@@ -29,6 +29,8 @@ def test_templates_and_types_are_in_the_wheel(wheel):
     files = [path.relative_to(starts) for path in starts.rglob("*") if path.is_file()]
     assert {f"orchestrator/init/templates/{path}" for path in files} <= names
     assert {"orchestrator/py.typed", "orchestrator/agent/rank.py"} <= names
+    pages = [path.name for path in (ROOT / "orchestrator/report/templates").iterdir()]
+    assert {f"orchestrator/report/templates/{page}" for page in pages} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "examples/"))]
 
 

@@ -23,7 +23,7 @@ _HOLE = "\0"  # in a shape, for what may differ
 _TIME = r"(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
 _LABELS = r"rank|pid|tid|gpu|cuda|device|node|worker|default|process"
 _NAMES = (
-    rf"(?P<label>(?i:(?<![A-Za-z])(?:{_LABELS})[ _]?[:=#(\[]?\s?))(?P<number>\d+)(?![\d.])"
+    rf"(?P<label>(?i:(?<![A-Za-z])(?:{_LABELS})[ _]{{0,12}}[:=#(\[]?\s?))(?P<number>\d+)(?![\d.])"
     rf"|{_TIME}"
     r"|(?<![A-Za-z0-9])[IWEF]\d{4}(?=\s\d\d:)"  # the date that glog, and so c10d, writes: W1121 16:58:24
     r"|0x[0-9a-fA-F]+"
@@ -93,27 +93,27 @@ class Folded:
 class Folder:
     """Holds lines for a moment, to see whether others say the like.
 
-    Args:
+    Attributes:
         window: seconds of `Line.order` for which a line is held.
     """
 
     def __init__(self, window: float) -> None:
-        self._window = window
-        self._groups: dict[tuple[str, str, int], Folded] = {}
-        self._said: dict[tuple[str, str, int], int] = {}  # how often a stream said it, of what is held
+        self.window = window
+        self._groups: dict[tuple[str, int, str, int], Folded] = {}
+        self._said: dict[tuple[str, int], int] = {}  # how often a stream said it, of what is held
 
     def add(self, line: Line) -> Iterator[Folded]:
         """Take a line; yield what is no longer held because of it, in order."""
-        yield from self.until(line.order - self._window)
+        yield from self.until(line.order - self.window)
         shape, values = _shape(line.text, line.stream.host)
-        who = (shape, line.stream.kind, line.stream.place)
+        who = (shape, line.stream.place)
         number = self._said.get(who, 0)  # a rank's second line of that kind is for the second group of them
         self._said[who] = number + 1
-        group = self._groups.get((shape, line.stream.kind, number))
-        if group is not None:
-            group.take(line.stream, values)
+        key = (shape, line.stream.attempt, line.stream.kind, number)
+        if key in self._groups:
+            self._groups[key].take(line.stream, values)
             return
-        self._groups[shape, line.stream.kind, number] = Folded(line, values)
+        self._groups[key] = Folded(line, values)
         if len(self._groups) > _MOST:
             yield self._first()
 
@@ -125,10 +125,9 @@ class Folder:
     def _first(self) -> Folded:
         key, group = next(iter(self._groups.items()))
         del self._groups[key]
-        shape, kind, number = key
         for stream in (group.line.stream, *group.others):
-            if self._said.get((shape, kind, stream.place)) == number + 1:
-                del self._said[shape, kind, stream.place]
+            if self._said.get((key[0], stream.place)) == key[-1] + 1:
+                del self._said[key[0], stream.place]
         return group
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from orchestrator.monitor.logs.source import Source
     from orchestrator.rundir import AttemptDir
 
-_BAR_SECONDS = 1.0  # a progress bar is shown no more often
+_BARS_A_SECOND = 2  # states of progress bars that are shown, of all logs together
+_BAR_SECONDS = (1.0, 60.0)  # between two of one log: least, and most
 _FEW = 64  # logs that are asked for by name, rather than the whole folder
 _CLOCK_SECONDS = 5.0  # between looks at what is known of the hosts' clocks
 
@@ -70,16 +71,18 @@ class Growing:
         yield from merged(grown, search, selection, last=last, now=time.time())
 
     def bars(self, now: float) -> Iterator[Piece]:
-        """Yield the states of progress bars that have moved, each log's once a second at most."""
-        for place, source in list(self._moved.items()):
-            if now - self._bars.get(place, 0.0) < _BAR_SECONDS:
+        """Yield the states of bars that have moved: the more there are, the less often each one's."""
+        least, most = _BAR_SECONDS
+        pause = min(most, max(least, len(self._bars) / _BARS_A_SECOND))
+        for place, source in sorted(self._moved.items()):
+            if now - self._bars.get(place, 0.0) < pause:
                 continue
             del self._moved[place]
             _, *states = source.reader.unfinished().split(b"\r")
             shown = [state for state in states if state.strip()]
             if shown:
                 self._bars[place] = now
-                yield Piece(now, place, now, source.stream, shown[-1])
+                yield Piece(now, source.stream.turn, now, source.stream, shown[-1])
 
     def _has_news(self, source: Source, sizes: dict[str, int], *, last: bool) -> bool:
         place = source.stream.place

@@ -27,6 +27,24 @@ def _memmem() -> Any:
     return function
 
 
+@functools.cache
+def _address_of() -> Any:
+    function = ctypes.pythonapi.PyBytes_AsString
+    function.restype = ctypes.c_void_p
+    function.argtypes = (ctypes.py_object,)
+    return function
+
+
+def find(block: bytes, needle: bytes, start: int = 0) -> int:
+    """Return what `block.find(needle, start)` does."""
+    memmem = _memmem()
+    if memmem is None:
+        return block.find(needle, start)
+    base = _address_of()(block)
+    found = memmem(base + start, len(block) - start, needle, len(needle))
+    return -1 if found is None else int(found - base)
+
+
 class _Buffer(threading.local):
     """A thread's own memory to read into: new memory for each block would cost as much as the search."""
 

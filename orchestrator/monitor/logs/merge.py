@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MEMORY = 1 << 26  # bytes for blocks of all logs together
 _THREADS = 8
-_LARGEST, _SMALLEST = 1 << 18, 1 << 12
+_LARGEST, _SMALLEST = 1 << 17, 1 << 12
 
 
 def sources_of(streams: Sequence[Stream]) -> list[Source]:
@@ -127,7 +127,7 @@ class _Found(NamedTuple):
     """A line, met from the end on, and where in the list of times to go on from it."""
 
     order: float
-    place: int
+    turn: int
     start: int
     list_at: int
     source: Source
@@ -147,7 +147,7 @@ def _begin_with_last(sources: Sequence[Source], search: Search, selection: Selec
 
 
 def _by_time(found: _Found) -> tuple[float, int]:
-    return found.order, found.place
+    return found.order, found.turn
 
 
 def _backwards(source: Source, span: range, search: Search, selection: Selection) -> Iterator[_Found]:
@@ -161,7 +161,8 @@ def _backwards(source: Source, span: range, search: Search, selection: Selection
         if selection.since is not None and told is not None and order < selection.since:
             return
         if selection.until is None or order <= selection.until:
-            yield _Found(order, stream.place, start, index.offset, source)
+            turn = stream.place if order == -math.inf else stream.turn
+            yield _Found(order, turn, start, index.offset, source)
 
 
 def _lines_backwards(path: Path, span: range, search: Search) -> Iterator[tuple[int, int]]:

@@ -57,8 +57,8 @@ class Reader:
         self._in_vain = 0
         self._searched = 0  # no line ends between `offset` and here
 
-    def blocks(self, *, last: bool, pass_over: PassOver | None = None) -> Iterator[tuple[int, bytes]]:
-        """Yield offset and bytes of what has been written, but for what may be passed over.
+    def blocks(self, *, last: bool, pass_over: PassOver | None = None) -> Iterator[tuple[int, bytes, int]]:
+        """Yield what has been written, but for what may be passed over: offset, bytes, how many count.
 
         Args:
             last: also a line that has no end yet.
@@ -75,7 +75,7 @@ class Reader:
             if not cut:
                 return
             start, self.offset, size = self.offset, self.offset + cut, self.chunk
-            yield start, data if cut == len(data) else data[:cut]
+            yield start, data, cut
 
     def _next(self, size: int, pass_over: PassOver | None) -> bytes:
         """Read on. What is passed over in vain is read twice, so that is given up soon."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.monitor.logs.memory import pass_over
+from orchestrator.monitor.logs.memory import find, pass_over
 from orchestrator.monitor.logs.needles import across_lines, needles
 
 if TYPE_CHECKING:
@@ -28,12 +28,15 @@ class Search:
         self._lower = texts.pattern is not None and bool(texts.pattern.flags & re.IGNORECASE)
         self._across = None if texts.pattern is None else across_lines(texts.pattern)
 
-    def spans(self, block: bytes) -> Iterator[tuple[int, int]]:
-        """Yield begin and end of what is wanted of a block: whole lines, in order."""
+    def spans(self, block: bytes, size: int) -> Iterator[tuple[int, int]]:
+        """Yield begin and end of what is wanted of a block's first `size` bytes: whole lines, in order."""
         if self._texts.pattern is None:
-            yield 0, len(block)
+            yield 0, size
             return
-        yield from self.lines(block)
+        for start, end in self.lines(block):
+            if start >= size:
+                return
+            yield start, end
 
     def lines(self, block: bytes) -> Iterator[tuple[int, int]]:
         """Yield begin and end of each line of a block that is wanted."""
@@ -84,7 +87,7 @@ class Search:
 
 def _holding(block: bytes, wanted: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
     """Yield the lines of a block that hold one of some texts."""
-    at = {needle: place for needle in wanted if (place := block.find(needle)) >= 0}
+    at = {needle: place for needle in wanted if (place := find(block, needle)) >= 0}
     while at:
         first = min(at.values())
         start, end = block.rfind(b"\n", 0, first) + 1, block.find(b"\n", first) + 1 or len(block)
@@ -92,7 +95,7 @@ def _holding(block: bytes, wanted: tuple[bytes, ...]) -> Iterator[tuple[int, int
         at = {
             needle: place
             for needle, before in at.items()
-            if (place := before if before >= end else block.find(needle, end)) >= 0
+            if (place := before if before >= end else find(block, needle, end)) >= 0
         }
 
 

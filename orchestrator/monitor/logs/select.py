@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 KINDS = ("log", "out", "err")
 _STRIDE = 1 << 32  # more than one attempt has logs
+_LATER = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Stream:
     """One log: what a host's own processes, or one rank, wrote to one of its outputs.
 
     Attributes:
-        place: its place in the run's plan, which decides between lines of the same time.
+        place: its place in the run's plan.
         attempt: number of the attempt.
         host, host_index: whose it is.
         rank: None for a host's own log.
@@ -76,6 +77,11 @@ class Stream:
     def name(self) -> str:
         """Return what the index calls it."""
         return "log" if self.rank is None else f"{self.rank}.{self.kind}"
+
+    @property
+    def turn(self) -> int:
+        """Return what decides between lines of the same time: hosts react to what their ranks say."""
+        return self.place + _LATER if self.rank is None else self.place
 
     @property
     def prefix(self) -> str:

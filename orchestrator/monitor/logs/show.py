@@ -6,13 +6,15 @@ import json
 import sys
 import time as clock
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.monitor.logs.fold import Folded, Folder, Line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.monitor.logs.select import Stream
     from orchestrator.monitor.logs.source import Piece
     from orchestrator.monitor.logs.text import Texts
@@ -46,11 +48,18 @@ class View:
     bare: bool = False
 
 
-class Printer(Protocol):
-    """Prints pieces in the order in which it is given them."""
+class Printer:
+    """Prints pieces in the order in which it is given them.
+
+    Attributes:
+        live: pieces are given as they are written.
+    """
+
+    live = False
 
     def show(self, piece: Piece) -> None:
         """Print a piece, now or with what comes after it."""
+        raise NotImplementedError
 
     def flush(self, now: float | None = None) -> None:
         """Print what is held and empty buffers.
@@ -58,33 +67,30 @@ class Printer(Protocol):
         Args:
             now: epoch seconds; what was given just before may be held on. None: hold nothing.
         """
+        del now
+        sys.stdout.flush()
 
 
-def printer(view: View, texts: Texts, *, live: bool) -> Printer:
+def printer(view: View, texts: Texts) -> Printer:
     """Return the printer for a view.
 
     Args:
         view: how lines are shown.
         texts: which of them, as texts.
-        live: pieces are given as they are written.
     """
     if view.raw:
         return _Raw()
     if view.as_json:
         return _Json(texts)
-    return _FoldedLines(view, texts, live=live) if view.fold else _Lines(view, texts)
+    return _FoldedLines(view, texts) if view.fold else _Lines(view, texts)
 
 
-class _Raw:
+class _Raw(Printer):
     def show(self, piece: Piece) -> None:
         sys.stdout.buffer.write(piece.data)
 
-    def flush(self, now: float | None = None) -> None:
-        del now
-        sys.stdout.buffer.flush()
 
-
-class _Json:
+class _Json(Printer):
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
 
@@ -102,42 +108,42 @@ class _Json:
         )
         _write("".join(f"{line}\n" for line in lines))
 
-    def flush(self, now: float | None = None) -> None:
-        del now
-        sys.stdout.flush()
 
-
-class _Lines:
+class _Lines(Printer):
     def __init__(self, view: View, texts: Texts) -> None:
         self._view = view
         self._texts = texts
+        self._attempt: int | None = None
         self._prefixes: dict[int, str] = {}
 
     def show(self, piece: Piece) -> None:
         head = "" if self._view.bare else f"{self._head(piece.stream)} "
-        if self._view.times:
-            head = f"{shown_time(piece.time)} {head}"
-        _write("".join(f"{head}{text}\n" for text in self._texts.each(piece.data)))
+        self._write(piece.stream, piece.time, head, self._texts.each(piece.data))
 
-    def flush(self, now: float | None = None) -> None:
-        del now
-        sys.stdout.flush()
+    def _write(self, stream: Stream, time: float | None, head: str, texts: Iterable[str]) -> None:
+        if self._view.times:
+            head = f"{shown_time(time)} {head}"
+        if self._attempt not in (None, stream.attempt) and not self._view.bare:
+            _write(f"--- attempt {stream.attempt}\n")
+        self._attempt = stream.attempt
+        _write("".join(f"{head}{text}\n" for text in texts))
 
     def _head(self, stream: Stream) -> str:
+        """Return a stream's prefix, in its host's colour; neighbours have different ones."""
         if stream.place not in self._prefixes:
-            self._prefixes[stream.place] = coloured_prefix(stream) if self._view.colour else stream.prefix
+            colour = _COLOURS[stream.host_index % len(_COLOURS)] if self._view.colour else None
+            self._prefixes[stream.place] = click.style(stream.prefix, fg=colour) if colour else stream.prefix
         return self._prefixes[stream.place]
 
 
-class _FoldedLines:
-    def __init__(self, view: View, texts: Texts, *, live: bool) -> None:
-        self._view = view
-        self._texts = texts
-        self._live = live
-        self._folder = Folder(_LIVE_WINDOW if live else _WINDOW)
+class _FoldedLines(_Lines):
+    def __init__(self, view: View, texts: Texts) -> None:
+        super().__init__(view, texts)
+        self._folder = Folder(_WINDOW)
 
     def show(self, piece: Piece) -> None:
-        order = clock.time() if self._live else piece.order
+        order = clock.time() if self.live else piece.order
+        self._folder.window = _LIVE_WINDOW if self.live else _WINDOW
         for text in self._texts.each(piece.data):
             for folded in self._folder.add(Line(order, piece.time, piece.stream, text)):
                 self._print(folded)
@@ -145,20 +151,14 @@ class _FoldedLines:
     def flush(self, now: float | None = None) -> None:
         for folded in self._folder.until(float("inf") if now is None else now - _LIVE_WINDOW):
             self._print(folded)
-        sys.stdout.flush()
+        super().flush(now)
 
     def _print(self, folded: Folded) -> None:
-        prefix = folded.prefix
-        if self._view.colour:
-            bold = click.style(prefix, bold=True)
-            prefix = bold if folded.others else coloured_prefix(folded.line.stream)
-        time = f"{shown_time(folded.line.time)} " if self._view.times else ""
-        _write(f"{time}{prefix} {folded.text}\n")
-
-
-def coloured_prefix(stream: Stream) -> str:
-    """Return a stream's prefix in its host's colour; neighbours have different ones."""
-    return click.style(stream.prefix, fg=_COLOURS[stream.host_index % len(_COLOURS)])
+        stream = folded.line.stream
+        head = self._head(stream)
+        if folded.others:
+            head = click.style(folded.prefix, bold=True) if self._view.colour else folded.prefix
+        self._write(stream, folded.line.time, f"{head} ", [folded.text])
 
 
 def shown_time(time: float | None) -> str:

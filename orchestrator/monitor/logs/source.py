@@ -20,14 +20,14 @@ class Piece(NamedTuple):
 
     Attributes:
         order: epoch seconds by which pieces are sorted.
-        place: of the stream, between pieces of the same `order`.
+        turn: between pieces of the same `order`.
         time: epoch seconds of our clock at which the lines had been written; None where that is not known.
         stream: the log.
         data: the log's own bytes.
     """
 
     order: float
-    place: int
+    turn: int
     time: float | None
     stream: Stream
     data: bytes
@@ -56,8 +56,8 @@ class Source:
             last: also a line that has no end yet.
             now: the time of lines that the host has not told the time of.
         """
-        for offset, block in self.reader.blocks(last=last, pass_over=search.pass_over):
-            for start, end in search.spans(block):
+        for offset, block, size in self.reader.blocks(last=last, pass_over=search.pass_over):
+            for start, end in search.spans(block, size):
                 yield from self._timed(offset, block, (start, end), now)
 
     def _timed(self, offset: int, block: bytes, span: tuple[int, int], now: float | None) -> Iterator[Piece]:
@@ -70,7 +70,8 @@ class Source:
             time = now if told is None else told - self.clock
             self._order = max(self._order, self.untimed_order() if time is None else time)
             time = None if time is None else self._order
-            yield Piece(self._order, self.stream.place, time, self.stream, block[start:cut])
+            turn = self.stream.place if self._order == -math.inf else self.stream.turn
+            yield Piece(self._order, turn, time, self.stream, block[start:cut])
             start = cut
 
     def untimed_order(self) -> float:

@@ -79,7 +79,7 @@ class Viewer:
         self._follow = follow
         self._texts = Texts(selection.pattern, bars=view.bars, colours=view.colour and not view.as_json)
         self._search = Search(self._texts)
-        self._live = printer(view, self._texts, live=True)
+        self._printer = printer(view, self._texts)
         self._growing: list[Growing] = []
 
     def show_there(self, attempts: list[AttemptDir]) -> None:
@@ -90,11 +90,11 @@ class Viewer:
             _refuse_several(every)
         begin(every, self._search, self._selection, whole=self._follow)
         self._say_what_is_untimed(every)
-        shown = printer(self._view, self._texts, live=False)
         for sources in groups:
             for piece in merged(sources, self._search, self._selection, last=not self._follow):
-                shown.show(piece)
-        shown.flush()
+                self._printer.show(piece)
+        self._printer.flush()
+        self._printer.live = True
         self._growing = [Growing(*both) for both in zip(attempts, groups, strict=True)]
 
     def follow(self, *, later: bool) -> None:
@@ -121,11 +121,11 @@ class Viewer:
             self._adopt()
         for growing in self._growing:
             for piece in growing.pieces(self._search, self._selection, last=last):
-                self._live.show(piece)
+                self._printer.show(piece)
             if not (self._view.raw or self._view.bars):
                 for piece in growing.bars(time.time()):
-                    self._live.show(piece)
-        self._live.flush(None if last else time.time())
+                    self._printer.show(piece)
+        self._printer.flush(None if last else time.time())
 
     def _adopt(self) -> None:
         known = max((growing.attempt.number for growing in self._growing), default=0)

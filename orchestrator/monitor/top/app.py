@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
-from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.widgets import Footer, Input
 
 from orchestrator.monitor.top import draw
-from orchestrator.monitor.top.dialogs import Question, Reading, help_text
+from orchestrator.monitor.top.dialogs import Question, Reading
 from orchestrator.monitor.top.grid import host_words, matching
+from orchestrator.monitor.top.keys import KEYS, help_text
 from orchestrator.monitor.top.panels import Curves, Fixed, HostGrid, Lines
 from orchestrator.monitor.top.style import CSS
 
@@ -42,22 +43,7 @@ class TopApp(App[None]):
     TITLE = "orchestrate top"
     ENABLE_COMMAND_PALETTE = False
     CSS = CSS
-    BINDINGS: ClassVar = [
-        Binding("slash", "filter", "filter", key_display="/"),
-        Binding("n", "problem", "problem"),
-        Binding("e", "part('events')", "events", show=False),
-        Binding("s", "part('ranks')", "slowest", show=False),
-        Binding("l", "part('log')", "log", show=False),
-        Binding("m", "curve", "curve"),
-        Binding("z", "zoom", "zoom", show=False),
-        Binding("left_square_bracket", "stream(-1)", "rank", show=False),
-        Binding("right_square_bracket", "stream(1)", "rank", show=False),
-        Binding("d", "diagnose", "diagnose"),
-        Binding("c", "cancel", "cancel"),
-        Binding("question_mark", "help", "help", key_display="?"),
-        Binding("q", "quit", "quit"),
-        Binding("escape", "unfilter", "all hosts", show=False),
-    ]
+    BINDINGS: ClassVar = [*KEYS]
 
     def __init__(self, reader: Reader, actions: Actions) -> None:
         super().__init__()
@@ -67,7 +53,6 @@ class TopApp(App[None]):
         self._actions = actions
         self._seen = time.monotonic()
         self._wake, self._over = threading.Event(), threading.Event()
-        self._server = os.getppid()
         self._host = ""
         self._words = ""
         self._part = "events"
@@ -103,6 +88,16 @@ class TopApp(App[None]):
         self._arrange()
         self.set_interval(1.0, self._tick)
         threading.Thread(target=self._read, name="reader", daemon=True).start()
+        if self.is_web:
+            threading.Thread(target=self._end_with_input, daemon=True).start()
+
+    def _end_with_input(self) -> None:
+        """End when nobody can type any more: Textual's driver for browsers (8.2) would go on."""
+        hung_up = select.poll()
+        hung_up.register(0, select.POLLRDHUP)  # of sshd's socket; a pipe tells POLLHUP unasked
+        hung_up.poll()
+        with contextlib.suppress(RuntimeError):
+            self.call_from_thread(self.exit)
 
     def on_unmount(self) -> None:
         """Let the reader end."""
@@ -157,9 +152,7 @@ class TopApp(App[None]):
             self._draw()
 
     def _tick(self) -> None:
-        """Let the clock go on, also when nothing else does; without its server a browser's screen ends."""
-        if self.is_web and os.getppid() != self._server:
-            self.exit()
+        """Let the clock go on, also when nothing else does."""
         if self.look is not None and self.screen_stack:
             stale = time.monotonic() - self._seen
             shown = stale if stale > _STALE_SECONDS else 0.0
@@ -184,7 +177,7 @@ class TopApp(App[None]):
         ranks = [one for one in snapshot.slowest if shown is None or one.host in shown]
         self._ranks.show(draw.rank_rows(ranks))
         told = [one for one in snapshot.events if shown is None or not one.hosts or shown & set(one.hosts)]
-        self._event_list.show(draw.event_rows(told))
+        self._event_list.show(draw.event_rows(told, self._event_list.size.width))
         if self.look.log_host == self._host:
             wanted = self._source()
             lines = [line for line in self.look.log if not wanted or line.source.partition(".")[0] == wanted]

@@ -10,25 +10,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Static
 
-from orchestrator.monitor.top.snapshot import Mark
-
 if TYPE_CHECKING:
     from textual.app import ComposeResult
-
-HELP = """\
-arrows    another host; Home, End, Page up, Page down
-Enter     the log of the selected host
-n         the next host with a problem
-/         only some hosts: parts of names, rank:13, or states
-          (slow, failed, hanging, problem); Esc shows all again
-e s l     events, slowest ranks or log on a small screen
-[ ]       log of one rank of the host, or of all
-m z       the next curve; only the last steps of it
-Tab       the next part of the screen: arrows scroll in it
-d         what failed first, why, and what to try
-c         end the run (asks first)
-q         leave; the run goes on
-"""
 
 
 class Reading(ModalScreen[None]):
@@ -89,9 +72,3 @@ class Question(ModalScreen[bool]):
     def action_answer(self, said: bool) -> None:
         """Close with the answer."""
         self.dismiss(said)
-
-
-def help_text() -> str:
-    """Return all keys and what the signs of the grid mean."""
-    signs = "\n".join(f"{mark.sign}         {mark.word}" for mark in Mark)
-    return f"{HELP}\nhosts, by their sign\n{signs}"

@@ -37,6 +37,7 @@ _SHOWN = (
 _CURVES = ("loss", "tokens_per_second", "samples_per_second", "step_time", "grad_norm", "learning_rate")
 _SEVERITIES = (("", " "), ("bold", "•"), ("bold red", "✗"))
 _ZOOMED = 100  # points
+_INDENT = 11  # characters of time and sign before an event
 _WHY = 44  # characters of why a rank looks slow
 
 
@@ -173,12 +174,21 @@ def _cell(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def event_rows(events: Sequence[EventLine]) -> list[Row]:
-    """Return the event stream, oldest first; a sign tells what is worth a look."""
-    rows = []
+def event_rows(events: Sequence[EventLine], width: int) -> list[Row]:
+    """Return the event stream, oldest first; what is worth a look has a sign and is not cut.
+
+    Args:
+        events: the lines.
+        width: characters of a row.
+    """
+    rows: list[Row] = []
     for event in events:
         style, sign = _SEVERITIES[event.severity]
-        rows.append([(f"{clock(event.time)} ", "dim"), (f"{sign} {event.text}", style)])
+        first, *rest = [event.text]
+        if event.severity:
+            first, *rest = textwrap.wrap(event.text, max(30, width - _INDENT), max_lines=4) or [""]
+        rows.append([(f"{clock(event.time)} ", "dim"), (f"{sign} {first}", style)])
+        rows += [[(" " * _INDENT + line, style)] for line in rest]
     return rows or [[("nothing has happened yet", "dim")]]
 
 

@@ -151,11 +151,11 @@ def _rank_exit(event: dict[str, Any]) -> str:
 
 
 def _hang(event: dict[str, Any]) -> str:
-    places = event.get("where") or {}
-    where = f" at {next(iter(places.values()))}" if places else ""
-    stuck, silent = rank_set(_ranks(event)), float(event.get("silent") or 0)
-    waiting = len(event.get("waiting") or ())
-    return f"HANG: ranks {stuck} stuck{where} for {duration(silent)}; {waiting} ranks wait"
+    ranks, places = _ranks(event), event.get("where") or {}
+    told = next((places[str(rank)] for rank in ranks if str(rank) in places), "")
+    who = f"rank{'' if len(ranks) == 1 else 's'} {rank_set(ranks)} stuck{f' at {told}' if told else ''}"
+    waiting, silent = len(event.get("waiting") or ()), float(event.get("silent") or 0)
+    return f"HANG: {who} for {duration(silent)}; {waiting} ranks wait"
 
 
 def _straggler(event: dict[str, Any]) -> str:
@@ -187,7 +187,7 @@ _TELLERS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
     "supervisor": (0, lambda e: f"supervisor started on {e.get('host')}, pid {e.get('pid')}"),
     "attempt": (1, lambda e: f"attempt {e.get('attempt')} begins"),
     "start": (0, lambda e: f"all hosts start; master {e.get('master')} port {e.get('port')}"),
-    "first_step": (1, lambda e: f"first step told ({e.get('step')})"),
+    "first_step": (1, lambda e: f"first step told: {e.get('step')}"),
     "rank_exit": (2, _rank_exit),
     "host_failed": (2, lambda e: f"{e.get('host')} failed: {e.get('why')}"),
     "hang": (2, _hang),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,7 @@ from orchestrator.verdict.judge import Verdict, judge
 from orchestrator.verdict.kept import evidence_document, evidence_from
 from tests.samples import pool, run_dir
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-CORPUS = Path(__file__).parent / "data/failures"
+CORPUS = Path(__file__).parents[1] / "data/failures"
 _BEGAN = 1_790_000_000.0
 
 
@@ -174,30 +170,3 @@ def shares(scores: list[Score]) -> tuple[float, float]:
     """Return the shares of cases with the first failure named, where there is one, and the category right."""
     named = [one.named for one in scores if one.named is not None]
     return sum(named) / len(named), sum(one.category_right for one in scores) / len(scores)
-
-
-def _wrong(scores: list[Score]) -> Iterator[str]:
-    for one in scores:
-        if one.named_wrong or one.named is False or not one.category_right:
-            first = one.told.first
-            who = "nobody" if first is None else f"{first.host}:{first.rank}"
-            told = f"{one.told.category} by {one.told.patterns}, {who}"
-            yield f"{one.case.name}: {told}; expected {one.case.expected['category']}, {one.case.first}"
-            yield f"    {one.told.summary[:200]}"
-
-
-def main() -> int:
-    """Print both percentages and what is told wrong."""
-    scores = [score(case) for case in cases()]
-    for line in _wrong(scores):
-        print(line)
-    named, right = shares(scores)
-    wrong = sum(one.named_wrong for one in scores)
-    public = sum(one.case.expected["source"] != "captured" for one in scores)
-    print(f"{len(scores)} failures, {len(scores) - public} captured and {public} of public issues")
-    print(f"first failure named {named:.1%}, named wrong {wrong}; category right {right:.1%}")
-    return 0 if wrong == 0 else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Make the corpus of captured failures anew: `python -m tests.capture_failures [NAME…]`.
+"""Make the corpus of captured failures anew: `python -m tests.failures.capture [NAME…]`.
 
 Each is a real run on this machine, with what its directory holds cut down to what a diagnosis reads, and
 paths made those of nobody. What was expected is written beside it by hand here, not by what the program said.
@@ -11,162 +11,26 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.contract.product import Run, Site, merged, take_hosts
+from tests.contract.product import Run, Site, merged
+from tests.failures import CORPUS
+from tests.failures.ways import WAYS, Way
 from tests.testbed import Testbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SCRIPT = Path(__file__).with_name("failing_script.py")
-CORPUS = Path(__file__).parent / "data/failures"
+SCRIPT = Path(__file__).with_name("script.py")
 _TAIL = 5000  # bytes of a log
 _OF_RANKS = re.compile(r"\.rank(\d+)\.(out|err)$")
-
-
-class Way(NamedTuple):
-    """One failure: what is expected of it, and how the job differs.
-
-    Attributes:
-        rank: who fails first; None for a host; -1 for whoever wrote its time first.
-        act: done to the run once its ranks print.
-    """
-
-    category: str
-    rank: int | None = 2
-    way: str = ""
-    job: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    act: Callable[[Run], None] | None = None
-    host: str | None = None
-    state: str = "FAILED"
-    backend: str = "local"
-
-
-def cancelled(run: Run) -> None:
-    run.site.orchestrate("cancel", run.run_id, "--run-root", str(run.path.parent))
-
-
-def kill(what: str) -> Callable[[Run], None]:
-    def act(run: Run) -> None:
-        (ready,) = [event for event in run.events("host_ready") if event["host"] == run.site.hosts[1]]
-        os.kill(ready[what], signal.SIGKILL)
-
-    return act
-
-
-def kill_launcher(run: Run) -> None:
-    from tests.testbed import processes
-
-    (start,) = [event for event in run.events("rank_start") if event["rank"] == 3]
-    shim = processes.read(processes.read(start["pid"]).parent)
-    os.kill(shim.parent, signal.SIGKILL)
-
-
-def pull_cable(run: Run) -> None:
-    run.site.bed.nodes[1].pull_cable()
-
-
-def preempt(run: Run) -> None:
-    take_hosts(run.site)
-
-
-def scancel(run: Run) -> None:
-    run.site.bed.slurm.run("scancel", json.loads((run.path / "slurm.json").read_text())["job_id"])
-
-
-def _script(name: str, **more: Any) -> dict[str, Any]:
-    return {"train": {"script": None, "module": name, **more}}
-
-
-DS = {"train": {"launcher": "deepspeed"}}
-ACC = {"train": {"launcher": "accelerate"}, "deepspeed": {"zero_stage": 2, "micro_batch_per_gpu": 1}}
-NO_KEY = {"cluster": {"ssh": {"user": "stranger"}}}
-NO_NAME = {"cluster": {"hostfile": "{folder}/unknown-hosts"}}
-CANCELS = {"cluster": {"slurm": {"partition": "cancelled"}}}
-MINUTE = {"cluster": {"slurm": {"time": "1", "signal_before": 20}}}
-WAYS = {
-    "import": Way("import_error"),
-    "import-name": Way("import_error", way="import_name"),
-    "module": Way("import_error", -1, "value", _script("no_such_package.train")),
-    "arguments": Way("bad_arguments", -1),
-    "arguments-deepspeed": Way("bad_arguments", -1, "arguments", DS),
-    "assertion": Way("assertion"),
-    "assertion-accelerate": Way("assertion", way="assertion", job=ACC),
-    "value": Way("script_error"),
-    "value-deepspeed": Way("script_error", way="value", job=DS),
-    "key": Way("script_error"),
-    "nan": Way("nan_loss"),
-    "silent": Way("exit_code"),
-    "disk": Way("disk_full"),
-    "file-size": Way("disk_full", way="file_size"),
-    "permission": Way("permission"),
-    "read-only": Way("permission", way="read_only"),
-    "missing": Way("missing_file"),
-    "port": Way("port_in_use"),
-    "refused": Way("connection_refused"),
-    "files": Way("script_error"),
-    "memory": Way("host_oom"),
-    "kill": Way("killed"),
-    "kill-deepspeed": Way("killed", way="kill", job=DS),
-    "term": Way("killed"),
-    "segv": Way("killed"),
-    "segv-silent": Way("killed", way="segv_silent"),
-    "abort": Way("killed"),
-    "thread": Way("script_error"),
-    "chain": Way("missing_file"),
-    "caught": Way("script_error"),
-    "symbol": Way("version_mismatch"),
-    "exception-at-exit": Way("script_error", way="exception_at_exit"),
-    "bar": Way("script_error"),
-    "setup": Way("host_failed", None, "value", {"train": {"setup": ["true", "ls /gone"]}}, host="host-0"),
-    "no-python": Way("host_failed", None, "value", {"train": {"python": "python9"}}, host="host-0"),
-    "no-torch": Way("import_error", None, "value", {"train": {"python": "/usr/bin/python3"}}, host="host-0"),
-    "cancelled": Way("cancelled", None, "sleeps", act=cancelled, state="CANCELLED"),
-    "time-limit": Way("time_limit", None, "kill_late", {"time_limit": 6}, state="TIMEOUT"),
-    "agent-killed": Way("host_lost", None, "peer_wait", act=kill("pid"), host="host-1"),
-    "keeper-killed": Way("host_lost", None, "peer_wait", act=kill("keeper"), host="host-1"),
-    "launcher-killed": Way("launcher", None, "peer_wait", act=kill_launcher, host="host-1"),
-    "torch-memory": Way("host_oom", way="torch_memory"),
-    "torch-save": Way("disk_full", way="torch_save"),
-    "shape": Way("script_error"),
-    "index": Way("script_error"),
-    "state-dict": Way("checkpoint", way="state_dict"),
-    "corrupt": Way("checkpoint"),
-    "worker": Way("host_oom"),
-    "no-cuda": Way("cuda_error", way="no_cuda"),
-    "hub": Way("model_hub"),
-    "peer-exit": Way("exit_code", way="peer_exit"),
-    "peer-exit-deepspeed": Way("exit_code", way="peer_exit", job=DS),
-    "peer-error": Way("script_error", way="peer_error"),
-    "leaves": Way("exit_code"),
-    "sleeps": Way("collective_timeout"),
-    "barrier": Way("collective_timeout"),
-    "store": Way("connection_refused", -1),
-    "batch": Way("deepspeed_config", -1),
-    "optimizer": Way("deepspeed_config", -1),
-    "typo": Way("deepspeed_config", -1),
-    "ds-checkpoint": Way("checkpoint", -1, "ds_checkpoint"),
-    "cpu-adam": Way("build_failed", -1, "cpu_adam"),
-    "fp16-on-cpu": Way("deepspeed_config", -1, "fp16"),
-    "anomaly": Way("nan_loss"),
-    "interface": Way("wrong_interface", -1, "alone", {"train": {"env": {"GLOO_SOCKET_IFNAME": "eth9"}}}),
-    "host-lost": Way("host_lost", None, "peer_wait", {"lease": 6}, pull_cable, "node2", backend="pdsh"),
-    "no-login": Way("ssh_lost", None, "value", NO_KEY, host="node1", backend="pdsh"),
-    "no-name": Way("ssh_lost", None, "value", NO_NAME, host="node9", backend="pdsh"),
-    "preempted": Way("preempted", None, "peer_wait", CANCELS, preempt, None, "PREEMPTED", "slurm"),
-    "scancel": Way("cancelled", None, "peer_wait", {}, scancel, None, "CANCELLED", "slurm"),
-    "slurm-time": Way("time_limit", None, "peer_wait", MINUTE, None, None, "TIMEOUT", "slurm"),
-    "hang": Way("hang", way="sleeps_long", job={"monitor": {"hang": {"after": 5, "stop_after": 3}}}),
-}
 
 
 def main(names: list[str]) -> None:
@@ -289,10 +153,14 @@ def _ends(evidence: dict[str, Any]) -> dict[int, float]:
 
 def cleaner(folder: Path) -> Callable[[bytes], bytes]:
     """Return what makes paths of this machine those of nobody."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     site = str(Path(subprocess.__file__).parent)
     pairs = [(str(folder), "/scratch/run"), (root, "/home/user/project"), (sys.prefix, "/opt/venv")]
-    pairs += [(site, "/usr/lib/python3"), (os.uname().nodename, "submit-host")]
+    pairs += [
+        (site, "/usr/lib/python3"),
+        (sys.base_prefix, "/usr/local"),
+        (os.uname().nodename, "submit-host"),
+    ]
 
     def clean(text: bytes) -> bytes:
         for old, new in pairs:
