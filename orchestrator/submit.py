@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import os
 import shutil
@@ -136,7 +137,7 @@ def record_run(run_dir: RunDir, plan: LaunchPlan, job_path: Path, **more: str) -
         "created": plan.created,
         "job_file": str(job_path.absolute()),
         "submit_host": socket.gethostname(),
-        "user": os.environ.get("USER", str(os.getuid())),
+        "user": _user(),
         "orchestrate": __version__,
         "versions": versions(),
         "git": told_source(_code_folder(plan)),
@@ -193,3 +194,11 @@ def start_supervisor(run_dir: RunDir) -> int:
         )
     process.returncode = 0  # it outlives us: not ours to wait for
     return process.pid
+
+
+def _user() -> str:
+    """Return who submits; a container may have a user without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return str(os.getuid())

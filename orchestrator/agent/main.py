@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from . import checks, network, processes
 from .channel import Channel
 from .launch import Launch
-from .logship import LogShip
 from .ranks import Ranks
-from .times import LOOK_SECONDS, short_names
+from .sending import Sending
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -49,10 +48,9 @@ class Agent:
         self.channel = Channel(self.selector, config, host["name"])
         self.ranks = Ranks(config["errors"], folder, self.selector)
         self.launch = Launch(config, host, self.ranks)
-        self.ship = None if shared else LogShip(config["logs"], host["file_name"])
         self.watch = Watch(config, host, self.ranks.listed, shared=shared)
-        self.lost_told = 0
-        self.next_look = 0.0
+        own = config["logs"], host["file_name"], self.watch, self.launch.log
+        self.logs = None if shared else Sending(*own)
         self.dumper: Dumper | None = None
         self.folder = folder
         self.holding: socket.socket | None = None  # the master port, until the ranks take it
@@ -92,7 +90,7 @@ class Agent:
 
     def _tidy(self) -> None:
         """Take back what was pushed here, once its logs are safe; what the script wrote stays."""
-        if self.ship is None:
+        if self.logs is None:
             return
         attempt = self.config["attempt_dir"]
         gone = ["control.json"] + (["rendered", "logs", "errors"] if self.said_drained else [])
@@ -139,15 +137,15 @@ class Agent:
             self._stop(message["reason"], message["grace"])
         elif order in {"dump", "tool"}:
             self._dump(message)
-        elif order == "kept" and self.ship:
-            self.ship.acknowledge(message["ends"])
+        elif order == "kept" and self.logs:
+            self.logs.ship.acknowledge(message["ends"])
         elif order == "release":
             self.released = True
 
     def _announce(self, message: dict[str, Any]) -> None:
         """Say who we are and everything that has happened so far."""
-        if self.ship:
-            self.ship.resume(message["have"])
+        if self.logs:
+            self.logs.ship.resume(message["have"])
         started = self.launch.started
         self.announced = True
         self.said_drained = False
@@ -169,7 +167,7 @@ class Agent:
                 "launcher_told": self.launch.exit_told,
                 "started": started,
                 "ended": self.launch.ended,
-                "shared": self.ship is None,
+                "shared": self.logs is None,
             }
         )
         if self.fault:
@@ -236,23 +234,15 @@ class Agent:
 
     def _send_logs(self) -> None:
         over = self.launch.ended and self.watch.finish()
-        if self.ship and (over or self.launch.ended or time.monotonic() >= self.next_look):
-            self._look_at_logs(self.ship, last=over)
-        if self.ship and self.announced and self.channel.has_room:
-            self.channel.send_all(iter(self.ship.next_piece, None))
-        if self.announced and over and not self.said_drained and (not self.ship or self.ship.is_drained()):
+        if self.logs:
+            self.logs.look(at_once=self.launch.ended, last=over)
+        if not self.announced:
+            return
+        if self.logs:
+            self.logs.send(self.channel)
+        if over and not self.said_drained and (not self.logs or self.logs.ship.is_drained()):
             self.said_drained = True
             self.channel.send({"t": "drained"})
-
-    def _look_at_logs(self, ship: LogShip, *, last: bool) -> None:
-        """Note how long the logs are; not at each turn, as every confirmation of a piece is one."""
-        self.next_look = time.monotonic() + LOOK_SECONDS
-        self.watch.sizes = short_names(ship.look().items(), self.host["file_name"])
-        self.watch.times.look(time.time(), last=last)
-        lost = sum(ship.lost.values())
-        if lost > self.lost_told:
-            self.lost_told = lost
-            self.launch.log(f"{lost} bytes of logs were cut off before they could be sent: {ship.lost}")
 
     def _check_lease(self) -> None:
         silence = time.monotonic() - self.channel.contact
@@ -303,9 +293,8 @@ def load(run_dir: str, attempt_dir: str, host_name: str) -> tuple[dict[str, Any]
     config["logs"] = os.path.join(attempt_dir, "logs")
     config["errors"] = os.path.join(attempt_dir, "errors")
     shared = not os.path.exists(os.path.join(run_dir, "pushed"))
-    config["dumps"] = (
-        os.path.join(attempt_dir, "dumps") if shared else config["logs"]
-    )  # from where they are sent
+    # What is not shared has to be sent, as logs are.
+    config["dumps"] = os.path.join(attempt_dir, "dumps") if shared else config["logs"]
     host = config["hosts"][host_name]
     config["world_info"] = os.path.join(attempt_dir, "rendered", "world_info.json")
     return config, host, shared

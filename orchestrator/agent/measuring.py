@@ -1,4 +1,4 @@
-"""Everything that is asked of a host and its GPUs again and again, and the faults that come to light by it."""
+"""What is asked of a host and its GPUs again and again, and the faults that come to light by it."""
 
 from __future__ import annotations
 

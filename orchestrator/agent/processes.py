@@ -46,6 +46,11 @@ def let_trace(tracer: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PTRACER, tracer, 0, 0, 0)
 
 
+def abort_mark(socket_path: str, rank: int) -> str:
+    """Return the file that tells a rank's shim to end it by SIGABRT; it lies beside the shims' socket."""
+    return os.path.join(os.path.dirname(socket_path), f"abort.{rank}")
+
+
 def read_process(pid: int) -> Process | None:
     """Return the process with that pid; None when there is none or it is a zombie."""
     try:

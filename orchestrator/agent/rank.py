@@ -68,11 +68,6 @@ def stack_environment(environ: dict[str, str], dumps: str, stem: str) -> dict[st
     return {name: value for name, value in wanted.items() if name not in environ}
 
 
-def abort_mark(socket_path: str, rank: int) -> str:
-    """Return the file that tells a rank's shim to end it by SIGABRT."""
-    return os.path.join(os.path.dirname(socket_path), f"abort.{rank}")
-
-
 class Shim:
     """Parent of one rank: starts it, passes signals on, records how it ended."""
 
@@ -90,7 +85,7 @@ class Shim:
         self.socket_path = config["socket"]
         self.child = 0
         self.agent = int(config["agent"])
-        self.abort_mark = abort_mark(config["socket"], self.rank)
+        self.abort_mark = processes.abort_mark(config["socket"], self.rank)
         self.environ.update(stack_environment(self.environ, config["dumps"], stem))
         self.record: dict[str, Any] = {
             "rank": self.rank,

@@ -13,7 +13,6 @@ import time
 from typing import Any, Dict, Iterable
 
 from . import processes
-from .rank import abort_mark
 
 Record = Dict[str, Any]
 
@@ -144,7 +143,7 @@ class Ranks:
         """Have ranks end by SIGABRT when they are told to end, which leaves their stacks (see rank.py)."""
         for rank in ranks:
             if rank in self.records:
-                open(abort_mark(self.socket_path, rank), "wb").close()
+                open(processes.abort_mark(self.socket_path, rank), "wb").close()
 
     def live(self) -> list[int]:
         """Return the ranks that have started and not ended."""

@@ -1,7 +1,7 @@
 """Measure this host in threads of their own: a disk or a GPU's driver that hangs holds up no word of ours.
 
-One thread writes `HOST.samples` and, where the disk is the supervisor's own, `HOST.times`. Another one asks NVML:
-of all that is asked here, a GPU's driver is what hangs most.
+One thread writes `HOST.samples` and, where the disk is the supervisor's own, `HOST.times`. Another one asks
+NVML: of all that is asked here, a GPU's driver is what hangs most.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.collector RUN_DIR ATTEMPT`: collect until the standard input says `end`, or ends."""
+"""`python -m orchestrator.collector RUN_DIR ATTEMPT`: collect until the standard input says `end`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _TAGS_SECONDS = 20.0  # for the last look at the checkpoints
 END = b"end\n"
 """What the supervisor writes when the attempt is over."""
 DONE = {"event": "taken_in"}
-"""What the collector says when everything of the attempt is in `metrics.jsonl`; new checkpoints may follow."""
+"""What the collector says when all of the attempt is in `metrics.jsonl`; new checkpoints may follow."""
 
 
 def collect(run_dir: RunDir, number: int) -> None:
@@ -65,7 +65,7 @@ class Collector:
     def run(self) -> None:
         """Go on until the attempt is over, then take in its last bytes and its last checkpoint.
 
-        When the supervisor is gone instead, the run may go on under another one, whose collector goes on here.
+        When the supervisor is gone instead, the run may go on under another, whose collector goes on here.
         """
         self._save()
         if self._tags is not None:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.diagnose.events import Event, standing_hang
+from orchestrator.diagnose.events import Event, standing_hang, standing_stragglers
 from orchestrator.diagnose.text import Line, Text, is_exception
 from orchestrator.states import State
 
@@ -25,6 +25,7 @@ _OUTSIDE_KILL = frozenset({"host_oom", "gpu_fault", "preempted", "time_limit", "
 _TIMED_OUT = frozenset({"collective_timeout", "hang"})
 _OF_GPUS = re.compile(r"CUDA|NCCL|cuda|nccl|cuBLAS|CUBLAS")
 _UNDER_NCCL = frozenset({"cuda_oom", "shared_memory", "wrong_interface", "gpu_fault", "disk_full"})
+_FULL = 0.95  # of a host's memory
 _KILLED = (128 + signal.SIGKILL,)
 
 
@@ -55,7 +56,7 @@ def choose(case: Case, book: Book) -> Found:
     if state in BY_STATE:
         return _of_state(case, book, state)
     if not state.is_final or state is State.SUCCEEDED:
-        return Found("hang", hang=hang) if hang is not None and not state.is_final else _well(case)
+        return _going_on(case, hang) if not state.is_final else _well(case)
     found = _of_suspects(case, book) if case.suspects else _of_summary(case, book, state)
     if hang is not None and (found.category in {*_TIMED_OUT, "unknown"} or not case.suspects):
         return Found("hang", found.pattern, found.words, found.text, found.line, hang)
@@ -67,6 +68,17 @@ def _of_state(case: Case, book: Book, state: State) -> Found:
     category = BY_STATE[state]
     allowed = [pattern for pattern in book.patterns if pattern.category == category]
     return _search(case.common, allowed) or Found(category)
+
+
+def _going_on(case: Case, hang: Event | None) -> Found:
+    """Return what is wrong with a run that goes on: ranks hang, or a host is slower than the others."""
+    if hang is not None:
+        return Found("hang", hang=hang)
+    slow = standing_stragglers(case.events)
+    if not slow:
+        return _well(case)
+    lines = tuple(Line(str(event.data.get("words", "")), event.line) for event in slow)
+    return Found("straggler", text=Text("event", "events.jsonl", lines), line=lines[0])
 
 
 def _well(case: Case) -> Found:
@@ -84,12 +96,20 @@ def _of_summary(case: Case, book: Book, state: State) -> Found:
 def _of_suspects(case: Case, book: Book) -> Found:
     """Return what most of the suspects say; one that tells a cause counts before those that lost a peer."""
     pairs = zip(case.suspects, case.texts, strict=False)
-    found = [_of_suspect(one, (*texts, *case.common), book) for one, texts in pairs]
+    found = [_with_memory(case, one, _of_suspect(one, (*texts, *case.common), book)) for one, texts in pairs]
     sure = [one for one in found if one.pattern is None or one.pattern.strength != "symptom"] or found
     if not sure:
         return Found("unknown")
     most = Counter(one.category for one in sure).most_common(1)[0][0]
     return next(one for one in sure if one.category == most)
+
+
+def _with_memory(case: Case, suspect: Suspect, found: Found) -> Found:
+    """Return what it is when SIGKILL came while the host's memory was full, which few kernels tell users."""
+    if found.category != "killed" or suspect.signal != signal.SIGKILL:
+        return found
+    used = case.memory_used(suspect)
+    return Found("host_oom") if used is not None and used >= _FULL else found
 
 
 def _of_suspect(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> Found:

@@ -66,6 +66,18 @@ def standing_hang(events: Sequence[Event]) -> Event | None:
     return hang
 
 
+def standing_stragglers(events: Sequence[Event]) -> tuple[Event, ...]:
+    """Return for each host that is slower than the others by some measure the last that was told of it."""
+    slow: dict[tuple[str, str], Event] = {}
+    for event in events:
+        key = (str(event.data.get("host")), str(event.data.get("what")))
+        if event.data["event"] == "straggler":
+            slow[key] = event
+        elif event.data["event"] == "straggler_over":
+            slow.pop(key, None)
+    return tuple(slow.values())
+
+
 def faults_text(events: Sequence[Event], host: str, time: float | None) -> Text:
     """Return what is known of a host's own faults around a time: the kernel's kills, faults of GPUs."""
     lines = [

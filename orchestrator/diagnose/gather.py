@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.diagnose.events import Event, faults_text, read_events, sampled_faults
+from orchestrator.diagnose.metrics import last_record
 from orchestrator.diagnose.model import Suspect
 from orchestrator.diagnose.text import Line, Text, raised, read_end, text_of
 from orchestrator.plan import file_name
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _AGENTS_OWN = "[orchestrate "  # an agent's own lines in a host's log
 _READ_SUSPECTS = 4  # of many candidates: their texts say the same
-_METRICS_TAIL = 1 << 20  # bytes
+_SAMPLE_SECONDS = 60.0  # how old a measurement of the host may be
 _STEP = re.compile(r"\b(?:global_?)?steps?\s*[:= ]\s*(\d+)", re.IGNORECASE)
 _TOLD = ("victim", "stopped")
 
@@ -69,7 +69,15 @@ class Case:
     def last_step(self) -> dict[str, Any]:
         """Return the last `step` record before the failure; empty for none."""
         until = min((s.time for s in self.suspects if s.time is not None), default=None)
-        return _last_step(self.run, self.attempt, until)
+        number = None if self.attempt is None else self.attempt.number
+        return last_record(self.run.metrics_file, "step", attempt=number, until=until)
+
+    def memory_used(self, suspect: Suspect) -> float | None:
+        """Return which share of its host's memory was in use when it ended; None where that is not known."""
+        sample = last_record(self.run.metrics_file, "host", host=suspect.host, until=suspect.time)
+        used, whole = sample.get("memory"), sample.get("memory_total")
+        near = suspect.time is None or suspect.time - float(sample.get("time", 0)) < _SAMPLE_SECONDS
+        return float(used) / float(whole) if used and whole and near else None
 
     @property
     def step(self) -> int | None:
@@ -176,32 +184,3 @@ def _common(run: RunDir, attempt: AttemptDir | None, document: dict[str, Any]) -
         texts.append(read_end("launcher", attempt.launcher_log, run.path))
     texts += [read_end("launcher", path, run.path) for path in sorted(run.path.glob("slurm-*.out"))[-1:]]
     return tuple(text for text in texts if text.lines)
-
-
-def _last_step(run: RunDir, attempt: AttemptDir | None, until: float | None) -> dict[str, Any]:
-    try:
-        with run.metrics_file.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _METRICS_TAIL))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return {}
-    for raw in reversed(lines):
-        if b'"step"' not in raw:
-            continue
-        try:
-            record = json.loads(raw)
-        except ValueError:
-            continue
-        if _is_step(record, attempt, until):
-            return dict(record)
-    return {}
-
-
-def _is_step(record: Any, attempt: AttemptDir | None, until: float | None) -> bool:
-    return (
-        isinstance(record, dict)
-        and record.get("kind") == "step"
-        and (attempt is None or record.get("attempt") == attempt.number)
-        and (until is None or float(record.get("time", 0)) <= until + 1)
-    )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
 
 _MOST_EVIDENCE = 8
+_TOLD_BY_WORDS = frozenset({"script_error", "assertion", "unknown", "exit_code", "host_failed", "straggler"})
 _SHOWN_RANKS = 3  # of those that hang together
 _FIELD = re.compile(r"{(\w+)}")
 
@@ -135,7 +136,7 @@ def _message(case: Case, found: Found, title: str, words: dict[str, str]) -> str
         filled = _filled(found.pattern.say, words)
         if filled:
             return filled
-    if found.category in {"script_error", "assertion", "unknown", "exit_code", "host_failed"} or not title:
+    if found.category in _TOLD_BY_WORDS or not title:
         said = (
             found.line.text if found.line is not None else case.suspects[0].message if case.suspects else ""
         )
@@ -151,6 +152,8 @@ def _evidence(case: Case, found: Found) -> Iterator[Evidence]:
         if line.text.strip() and text.file and key not in seen and len(seen) < _MOST_EVIDENCE:
             seen.add(key)
             yield Evidence(text.file, line.number, line.text.strip()[:500], _time_of(case, text, line))
+    if not seen and found.category and case.summary:
+        yield Evidence("verdict.json", None, case.summary)  # nobody has said a word
 
 
 def _pieces(case: Case, found: Found) -> Iterator[tuple[Text, Line]]:

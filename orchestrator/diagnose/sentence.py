@@ -29,15 +29,19 @@ def sentence(
     case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...], message: str
 ) -> str:
     """Return the diagnosis in one sentence."""
+    if found.category == "straggler" and found.text is not None:
+        return "; ".join(line.text for line in found.text.lines[:_NAMED])
     if found.hang is not None:
         return _of_hang(case, found, first, candidates)
-    if not found.category:
-        return case.summary or _doing(case)
-    if case.state != State.FAILED or not case.suspects:
+    if not found.category or case.state != State.FAILED or not case.suspects:
         return _without_suspect(case, found, message)
     if first is not None:
         what = _what(found, first, message)
         return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}{_why_not_again(case)}"
+    return _undetermined(case, candidates, message)
+
+
+def _undetermined(case: Case, candidates: tuple[Suspect, ...], message: str) -> str:
     if len(candidates) == 1:
         who = f"undetermined what failed first; {_name(candidates[0])} gave up{_when(case, candidates[0])}"
         return f"{who}: {message}{_others(case)}"
@@ -52,6 +56,8 @@ def _doing(case: Case) -> str:
 
 
 def _without_suspect(case: Case, found: Found, message: str) -> str:
+    if not found.category:
+        return case.summary or _doing(case)
     if case.state == State.SUCCEEDED:
         return f"{case.summary}, but its loss was no number any more at step {case.step}"
     if not case.summary:

@@ -30,6 +30,7 @@ _FRAME = re.compile(r'\s*File ".+", line \d+')
 _INSTALLED = re.compile(r"site-packages|dist-packages|/lib/python3|<frozen|<string>")
 _STACK_OF_CRASH = re.compile(r"^(Current thread|Thread) .*most recent call first")
 _MESSAGE_LINES = 30
+_INFO = " NCCL INFO "  # tells of plugins that "cannot open shared object file" and other things that are well
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def read_end(kind: str, path: Path, base: Path, leave_out: str = "") -> Text:
     for index, raw in enumerate(data.split(b"\n")):
         offset += len(raw) + 1
         text = _clean(raw.decode("utf-8", "replace"))
-        if text.strip() and not (leave_out and text.startswith(leave_out)):
+        if text.strip() and _INFO not in text and not (leave_out and text.startswith(leave_out)):
             lines.append(Line(text, None if first is None else first + index, offset))
     return Text(kind, name, tuple(lines))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.job.yaml_source import KeyPath
 
-Occasion = Literal["start", "restart", "hang", "failure", "end"]
+Occasion = Literal["start", "restart", "hang", "straggler", "fault", "failure", "end"]
 OCCASIONS: tuple[str, ...] = get_args(Occasion)
 WAYS = ("command", "mail", "slack", "discord", "webhook")
 _ADDRESS = re.compile(r"[^@\s,<>]+@[^@\s,<>]+\Z")
@@ -71,8 +71,9 @@ class NotifySpec(Section):
     on: _Occasions = Field(
         default=["hang", "end"],
         min_length=1,
-        description="When: start (of the ranks), restart (another attempt), hang, failure (every end but "
-        "success and cancel), end (every end).",
+        description="When: start (of the ranks), restart (another attempt), hang, straggler (a host that is "
+        "slower than the others), fault (of a GPU, or memory that ran out), failure (every end but success "
+        "and cancel), end (every end).",
     )
     command: list[Text] | None = Field(
         default=None,

@@ -54,7 +54,7 @@ class Message:
     """One notification.
 
     Attributes:
-        event: the occasion: start, restart, hang, failure, end or test.
+        event: the occasion: one of job.notify_spec.OCCASIONS, or test.
         subject: one line.
         text: some lines, the subject not among them.
         values: the same for programs.
@@ -95,6 +95,8 @@ _WORDS = {
     "start": "is running",
     "restart": "runs again",
     "hang": "hangs",
+    "straggler": "is held up",
+    "fault": "has a fault",
     "test": "tries its notifications",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.notify.message import duration
@@ -10,8 +11,10 @@ from orchestrator.states import State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PAUSE = 600.0  # seconds between two messages on hangs: ranks that hang and go on by turns are one story
-_MOST_HANGS = 20  # messages on hangs of one run
+_LIMITS = {"hang": (600.0, 20), "straggler": (6 * 3600.0, 10), "fault": (3600.0, 20)}
+"""Seconds between two messages on one host (on hangs: on any), and the most messages of a run: what comes and
+goes by turns is one story."""
+_OCCASION = {"hang": "hang", "straggler": "straggler", "gpu_fault": "fault", "oom_kill": "fault"}
 _NAMED = 4  # ranks whose places are told
 
 
@@ -21,28 +24,38 @@ class Occasions:
     def __init__(self) -> None:
         self._starts = 0
         self._why = ""
-        self._hangs = 0
-        self._last_hang = float("-inf")
+        self._told: Counter[str] = Counter()
+        self._last: dict[tuple[str, str], float] = {}
 
     def of(self, event: Mapping[str, Any]) -> tuple[str, str] | None:
         """Return the occasion and what is to be said of it; None for an event that is none."""
-        name = event.get("event")
+        name = str(event.get("event"))
         if name in ("retry", "requeue", "interruption"):
             self._why = str(event.get("reason", ""))
         elif name == "start":
             self._starts += 1
             again = f"attempt {self._starts}: {self._why}" if self._why else f"attempt {self._starts}"
             return ("start", "") if self._starts == 1 else ("restart", again)
-        elif name == "hang":
-            return self._hang(event)
+        elif name in _OCCASION and self._may_tell(_OCCASION[name], event):
+            return _OCCASION[name], _words(name, event)
         return None
 
-    def _hang(self, event: Mapping[str, Any]) -> tuple[str, str] | None:
-        now = float(event.get("time", 0.0))
-        if self._hangs >= _MOST_HANGS or now - self._last_hang < _PAUSE:
-            return None
-        self._hangs, self._last_hang = self._hangs + 1, now
-        return "hang", hang_words(event)
+    def _may_tell(self, occasion: str, event: Mapping[str, Any]) -> bool:
+        pause, most = _LIMITS[occasion]
+        subject, now = (occasion, str(event.get("host", ""))), float(event.get("time", 0.0))
+        if self._told[occasion] >= most or now - self._last.get(subject, float("-inf")) < pause:
+            return False
+        self._told[occasion] += 1
+        self._last[subject] = now
+        return True
+
+
+def _words(name: str, event: Mapping[str, Any]) -> str:
+    if name == "hang":
+        return hang_words(event)
+    from orchestrator.monitor.top.event_log import in_words  # noqa: PLC0415 - few runs come here
+
+    return in_words(name, dict(event))[1]
 
 
 def hang_words(event: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ class NotifyPlan:
     """One way to tell somebody; secrets stand in it by name only.
 
     Attributes:
-        on: the occasions: start, restart, hang, failure, end.
+        on: the occasions: start, restart, hang, straggler, fault, failure, end.
         way: command, mail, slack, discord or webhook.
         target: the command's words, the mail addresses, or the one variable or URL.
         variables: the environment variables whose values it needs.

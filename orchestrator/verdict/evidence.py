@@ -16,12 +16,12 @@ _PEER_LOST = re.compile(
     r"SignalException|Process got signal|RendezvousConnectionError|RendezvousClosedError|"
     r"DistNetworkError|DistStoreError|Connection refused|failed to recv|wait timeout|"
     r"collective operation timeout|Timed out initializing process group|"
-    r"(failed to pass|reached) monitoredBarrier"
+    r"(failed to pass|reached) monitoredBarrier|Timeout waiting for key"
 )
 """What a rank says when another one has gone or did not come (torch 2.13: gloo, NCCL, torchelastic)."""
 _PEER_GONE = re.compile(
     r"by peer|Broken pipe|[Rr]emote|[Tt]imed? ?out|recv|heartbeat|SignalException|got signal|Rendezvous|"
-    r"DistStoreError|monitoredBarrier"
+    r"DistStoreError|monitoredBarrier|waiting for key"
 )
 _OWN_TROUBLE = re.compile(
     r"Unable to find address|unhandled cuda error|Cuda failure|CUDA error|ncclInvalidUsage|invalid usage|"

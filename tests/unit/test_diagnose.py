@@ -91,6 +91,30 @@ def test_a_hang_names_who_is_stuck_and_where(tmp_path):
     assert diagnose(run).category == ""
 
 
+def test_a_slow_host_of_a_run_that_goes_on_is_told_with_its_figures(tmp_path):
+    run = made_run(tmp_path, over=False)
+    words = "node-2: step time 1.9 s, the others 1.0 s"
+    add_event(run, event="straggler", host="node-2", what="step_time", value=1.9, typical=1.0, words=words)
+    told = diagnose(run)
+    assert (told.category, told.summary, told.evidence[0].text) == ("straggler", words, words)
+    add_event(run, event="straggler_over", host="node-2", what="step_time")
+    assert diagnose(run).category == ""
+
+
+@pytest.mark.parametrize(("used", "category"), [(0.5, "killed"), (0.97, "host_oom")])
+def test_a_kill_while_the_memory_was_full_is_the_kernels(failed, used, category):
+    verdict = failed.verdict()
+    for cause in (verdict["first_failure"], *verdict["candidates"]):
+        cause |= {"message": "", "signal": 9, "exit_code": None}
+    write_json(failed.verdict_file, verdict)
+    (failed.path / "attempt-1/logs/node-1.rank3.err").write_text("")
+    record = {"time": verdict["first_failure"]["time"] - 5, "attempt": 1, "kind": "host", "host": "node-1"}
+    with failed.metrics_file.open("a") as file:
+        file.write(json.dumps({**record, "memory": used * 2**40, "memory_total": 2**40}) + "\n")
+    assert diagnose(failed).category == category
+    assert "killed by SIGKILL" in diagnose(failed).summary
+
+
 def test_a_fault_of_another_host_or_of_another_time_explains_nothing(failed):
     log = failed.path / "attempt-1/logs/node-1.rank3.err"
     log.write_text("RuntimeError: CUDA error: unknown error\n")

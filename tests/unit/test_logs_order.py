@@ -8,6 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as hypothesis
 
 from orchestrator.monitor.logs import Selection
 from orchestrator.monitor.logs.index import BackwardIndex, TimeIndex, first_line_since, last_time, size_before
@@ -180,6 +182,25 @@ def test_blocks_hold_whole_lines_both_ways(tmp_path, data):
     assert b"".join(block[:size] for _, block, size in Reader(path, 16).blocks(last=False)) == finished
     assert last_line_end(path) == len(finished)
     assert list(last_lines(path))[::-1] == (data.removesuffix(b"\n").split(b"\n") if data else [])
+
+
+TEXT = hypothesis.text(alphabet="ab\n\r\u20ac", max_size=40)
+
+
+@settings(max_examples=50)
+@example("a\r\nb", [2])
+@example("a\r\n\r\n", [2, 3])
+@given(TEXT, hypothesis.lists(hypothesis.integers(0, 40), max_size=5))
+def test_the_lines_are_the_same_however_the_file_grew(tmp_path_factory, text, cuts):
+    path = tmp_path_factory.mktemp("grown") / "log"
+    reader, data, texts, lines = Reader(path, 16), text.encode(), Texts(bars=True), []
+    for cut in [*sorted(min(cut, len(data)) for cut in cuts), len(data)]:
+        path.write_bytes(data[:cut])
+        for _, block, size in reader.blocks(last=False):
+            lines += texts.each(block[:size])
+    for _, block, size in reader.blocks(last=True):
+        lines += texts.each(block[:size])
+    assert lines == [state for line in re.findall(rb"[^\n]*\n|[^\n]+", data) for state in texts.of(line)]
 
 
 def test_a_line_of_many_megabytes_is_one_line_and_what_is_longer_is_cut(tmp_path):

@@ -137,6 +137,17 @@ def test_a_zero_reaches_the_login_host_too():
     )
 
 
+def test_files_are_not_written_on_a_login_host(run):
+    from orchestrator.login import records
+
+    far = records.RemoteRun(run_id="far-aaaa", login={"host": "login"}, program="p", job_file="j", digest="d")
+    far.run_dir = "/r"
+    far.save()
+    done = samples.click("metrics", "far-aaaa", "--tensorboard", "tb")
+    assert "orchestrate fetch far-aaaa" in str(done.exception)
+    assert done.exception.exit_code == 2
+
+
 # -- TensorBoard ------------------------------------------------------------------------------------
 
 

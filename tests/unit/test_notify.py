@@ -75,6 +75,35 @@ def test_hangs_that_come_and_go_are_one_message_in_ten_minutes_and_twenty_in_all
     assert sum(map(bool, told)) == 18
 
 
+def test_a_slow_host_is_told_once_in_six_hours_and_a_fault_once_in_one():
+    occasions = Occasions()
+    slow = {
+        "event": "straggler",
+        "host": "a",
+        "what": "step_time",
+        "words": "a step takes 1.3 s, elsewhere 1 s",
+    }
+    fault = {
+        "event": "gpu_fault",
+        "host": "a",
+        "gpu": 5,
+        "what": "xid",
+        "code": 79,
+        "text": "fell off the bus",
+    }
+    first = occasions.of(slow | {"time": 0.0})
+    assert first is not None
+    assert (first[0], "a step takes 1.3 s" in first[1]) == ("straggler", True)
+    assert [
+        bool(occasions.of(slow | {"time": 3600.0 * at, "host": host}))
+        for at, host in ((1, "a"), (1, "b"), (7, "a"))
+    ] == [*(False, True, True)]
+    told = occasions.of(fault | {"time": 0.0})
+    assert told is not None
+    assert (told[0], "79" in told[1]) == ("fault", True)
+    assert occasions.of({"event": "oom_kill", "host": "a", "text": "python", "time": 60.0}) is None
+
+
 def test_a_hang_says_who_where_and_who_waits():
     assert hang_words(HANG) == (
         "rank 3 (in train.py:57 readline) on node2 without a sign of life for 2 min 10 s; 3 ranks wait"

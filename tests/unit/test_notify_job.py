@@ -94,7 +94,10 @@ def test_a_variable_that_is_not_set_is_an_error_at_submit(here):
         ("{webhook: https://x/$TOKEN}", r"write \${NAME}"),
         ("{slack: A, smtp: x}", "smtp is for mail only"),
         ("{mail: a@b.c, smtp: x, user: me}", "user needs password too"),
-        ("{on: [ende], slack: A}", r"expected start, restart, hang, failure or end \(got \"ende\"\)"),
+        (
+            "{on: [ende], slack: A}",
+            r"expected start, restart, hang, straggler, fault, failure or end \(got \"ende\"\)",
+        ),
         ("{on: [], slack: A}", "expected 1 or more in the list"),
         ("{slac: A}", "did you mean slack?"),
     ],

@@ -313,7 +313,7 @@ def test_a_thousand_hosts(tmp_path):
         text = await it.until("1 slow")
         assert "999 running" in text
         await it.press("n")
-        await it.until("node-777: slow, rank 777")
+        await it.until("node-777: slow, its clock is low, rank 777")
         assert "■S■" in it.text()
         await it.press("slash", *"slow", "enter")
         await it.until("S node-777")

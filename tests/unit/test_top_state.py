@@ -102,7 +102,7 @@ def test_a_straggler_is_slow_until_it_keeps_up(tmp_path):
     seen = Reader(run).look().snapshot
     assert (seen.hosts[1].mark, seen.hosts[1].note) == (Mark.SLOW, "GPU clock 1200 MHz")
     assert [one.rank for one in seen.slowest[:2]] == [2, 3]
-    assert "clock 1200 of 1980 MHz" in seen.slowest[0].why
+    assert seen.slowest[0].why == "GPU clock 1200 MHz; throttled: thermal"
     run.add_event("straggler_over", **told)
     assert marks(run)["node-1"] is Mark.RUNNING
 
@@ -114,6 +114,12 @@ def test_faults_of_a_host(tmp_path):
     seen = Reader(run).look().snapshot
     assert (seen.hosts[3].mark, seen.hosts[3].note) == (Mark.FAULT, "GPU 5: xid 79")
     assert "Killed process 41" in seen.hosts[0].note
+
+
+def test_a_slow_clock_shows_before_anybody_names_it(tmp_path):
+    seen = Reader(made_run(tmp_path, over=False, slow=1)).look().snapshot
+    assert [one.rank for one in seen.slowest[:2]] == [2, 3]
+    assert seen.slowest[0].why == "clock 1200 of 1980 MHz; throttled: thermal"
 
 
 def test_slow_ranks_by_what_they_tell(tmp_path):
@@ -219,6 +225,7 @@ def test_the_log_of_a_host_is_in_the_order_of_time(tmp_path):
     reader = Reader(run)
     lines = reader.look("node-0").log
     assert [line.time for line in lines] == sorted(line.time for line in lines)
+    assert lines[-1].time == BEGAN + 90
     assert (lines[-1].source, lines[-1].text[:22]) == ("1.err", "torch.OutOfMemoryError")
     with (run.attempt(1).logs / "node-0.log").open("ab") as file:
         file.write(b"\x1b[31mred\x1b[0m caf\xe9\ttab\r\n\x07half")
@@ -333,3 +340,23 @@ def test_a_verdict_without_hosts_ends_them_all_the_same(tmp_path):
     run.write_verdict({"state": "TIMEOUT", "summary": "its time was over", "ended": BEGAN + 99, "hosts": []})
     seen = Reader(run).look().snapshot
     assert (seen.state, seen.counts(), seen.ended) == (State.TIMEOUT, {Mark.STOPPED: 4}, BEGAN + 99)
+
+
+def test_the_host_that_a_diagnosis_names_is_shown_as_failed(tmp_path):
+    run = made_run(tmp_path, over=False)
+    run.write_verdict({"state": "FAILED", "summary": "rank 5 hangs", "ended": BEGAN + 99, "hosts": []})
+    told = {"category": "hang", "title": "ranks hang", "host": "node-2", "rank": 5, "undetermined": False}
+    write_json(run.diagnosis_file, told)
+    seen = Reader(run).look().snapshot
+    assert (seen.hosts[2].mark, seen.hosts[2].note) == (Mark.FAILED, "rank 5: ranks hang")
+    assert seen.counts() == {Mark.FAILED: 1, Mark.STOPPED: 3}
+    write_json(run.diagnosis_file, told | {"undetermined": True})
+    assert Reader(run).look().snapshot.counts() == {Mark.STOPPED: 4}
+
+
+def test_times_of_a_log_are_those_of_our_clock(tmp_path):
+    run = made_run(tmp_path, over=False)
+    write_json(run.attempt(1).clocks_file, {"node-0": {"offset": 100.0, "uncertainty": 0.1}})
+    reader = Reader(run)
+    assert reader.look("node-0").log[-1].time == BEGAN - 10
+    assert reader.look("node-1").log[-1].time == BEGAN + 90

@@ -6,7 +6,6 @@ import heapq
 import itertools
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.monitor.logs.index import BackwardIndex, first_line_since, last_time, size_before
@@ -41,7 +40,7 @@ def merged(
 ) -> Iterator[Piece]:
     """Yield what has been written to some logs, by time; see Source.pieces for the arguments."""
     sources = list(sources)
-    if search.passes_over:
+    if search.passes_over and len(sources) > 1 and now is None:
         _pass_over(sources, search)
     pieces = (_bounded(source.pieces(search, last=last, now=now), selection) for source in sources)
     return heapq.merge(*pieces)
@@ -52,8 +51,8 @@ def _pass_over(sources: Sequence[Source], search: Search) -> None:
 
     Threads do this side by side, since what they wait for is the disk, or the C library's search.
     """
-    if len(sources) == 1:
-        return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most looks need no threads
+
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         paths = [source.reader.path for source in sources]
         offsets = [source.reader.offset for source in sources]

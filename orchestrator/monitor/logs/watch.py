@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import AttemptDir, RunDir
 
 _POLL = 0.1  # seconds between looks
-_SHARE = 10  # a look at thousands of logs is followed by a pause of as many times its own length
+_SHARE = 5  # a look at thousands of logs is followed by a pause of as many times its own length
 
 
 def print_logs(

@@ -175,7 +175,7 @@ class TopApp(App[None]):
         self._curves.show(snapshot.curves)
         shown = {host.name for host in hosts} if self._words else None
         ranks = [one for one in snapshot.slowest if shown is None or one.host in shown]
-        self._ranks.show(draw.rank_rows(ranks))
+        self._ranks.show(draw.rank_rows(ranks, self._ranks.size.width))
         told = [one for one in snapshot.events if shown is None or not one.hosts or shown & set(one.hosts)]
         self._event_list.show(draw.event_rows(told, self._event_list.size.width))
         if self.look.log_host == self._host:

@@ -38,7 +38,7 @@ _CURVES = ("loss", "tokens_per_second", "samples_per_second", "step_time", "grad
 _SEVERITIES = (("", " "), ("bold", "•"), ("bold red", "✗"))
 _ZOOMED = 100  # points
 _INDENT = 11  # characters of time and sign before an event
-_WHY = 44  # characters of why a rank looks slow
+_WHY = 24  # characters of why a rank looks slow, where figures take the rest
 
 
 def header(snapshot: Snapshot, now: float, width: int, stale: float = 0.0) -> list[Row]:
@@ -153,13 +153,19 @@ _COLUMNS: tuple[tuple[str, int, Callable[[RankView], str]], ...] = (
 )
 
 
-def rank_rows(ranks: Sequence[RankView]) -> list[Row]:
-    """Return the table of the slowest ranks, its head first; a column without a value is left out."""
+def rank_rows(ranks: Sequence[RankView], width: int) -> list[Row]:
+    """Return the table of the slowest ranks, its head first; a column without a value is left out.
+
+    Args:
+        ranks: the slowest first.
+        width: characters of a row, if possible.
+    """
     if not ranks:
         return [[("no rank to show", "dim")]]
     shown = [column for column in _COLUMNS if any(column[2](one) for one in ranks)]
     name = max(4, *(len(one.host) for one in ranks))
-    why = min(_WHY, max(len(one.why) for one in ranks))
+    taken = 9 + name + sum(columns + 2 for _, columns, _ in shown)
+    why = min(max(_WHY, width - taken), max(len(one.why) for one in ranks))
     titles = [f"{'why':<{why}}"] if why else []
     titles += [f"{title:>{width}}" for title, width, _ in shown]
     rows: list[Row] = [[("  ".join([f"{'rank':>5}", f"{'host':<{name}}", *titles]), "bold")]]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.monitor.top.draw import Row
-    from orchestrator.monitor.top.snapshot import HostView
+    from orchestrator.monitor.top.snapshot import HostView, Mark
 
 _LONGEST_NAME = 24
 
@@ -67,15 +67,22 @@ def _cell(host: HostView, how: Layout) -> str:
     return f"{host.mark.sign} {name:<{how.name}} {busy:>4} "
 
 
+def legend(counts: Mapping[Mark, int], width: int) -> str:
+    """Return how many hosts have each mark, in words where there is room."""
+    words = "  ".join(f"{mark.sign} {count} {mark.word}" for mark, count in counts.items())
+    return (
+        words if len(words) <= width else "  ".join(f"{mark.sign} {count}" for mark, count in counts.items())
+    )
+
+
 def host_words(host: HostView) -> str:
     """Return what is known of one host, in a line."""
     ranks = f"ranks {host.ranks[0]}-{host.ranks[-1]}" if len(host.ranks) > 1 else f"rank {host.ranks[0]}"
-    parts = [host.mark.word, ranks]
+    parts = [host.mark.word, *([host.note] if host.note else []), ranks]
     figures = [] if host.busy is None else [f"busy {host.busy * 100:.0f} %"]
     figures += [] if host.temperature is None else [f"{host.temperature:.0f} °C"]
     figures += [] if host.memory is None else [f"memory {host.memory * 100:.0f} %"]
     parts += [] if host.mark.is_over else figures
-    parts += [host.note] if host.note else []
     return f"{host.name}: {', '.join(parts)}"
 
 

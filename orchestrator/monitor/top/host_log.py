@@ -28,7 +28,7 @@ class LogLine:
     """One line of a host.
 
     Attributes:
-        time: epoch seconds on the host's clock; None where nobody noted it.
+        time: epoch seconds of our clock; None where nobody noted it.
         source: `log`, `3.out` or `3.err`.
     """
 
@@ -87,10 +87,12 @@ class HostLog:
     Args:
         logs: the attempt's folder of logs.
         host: whose.
+        offset: its clock minus ours, seconds.
     """
 
-    def __init__(self, logs: Path, host: HostView) -> None:
+    def __init__(self, logs: Path, host: HostView, offset: float = 0.0) -> None:
         self.name = host.name
+        self._offset = offset
         self._times_file = _File(logs / f"{host.file_name}.times", "times")
         self._files = {"log": _File(logs / f"{host.file_name}.log", "log")}
         for rank in host.ranks:
@@ -128,7 +130,7 @@ class HostLog:
             file = self._files.get(name)
             with contextlib.suppress(ValueError):
                 if file is not None:
-                    file.times.append((int(size), float(when)))
+                    file.times.append((int(size), float(when) - self._offset))
                     del file.times[:-_MOST]
 
 

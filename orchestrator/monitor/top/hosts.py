@@ -146,6 +146,13 @@ class Hosts:
             host.memory = _share(record.get("memory"), record.get("memory_total"))
         self._changed.add(host.plan.name)
 
+    def take_cause(self, name: str, why: str) -> None:
+        """Show the host that a diagnosis names as failed: what hung has no exit code to tell it."""
+        host = self._hosts.get(name)
+        if host is not None and host.base in (Mark.STOPPED, Mark.ENDED):
+            host.base, host.note = Mark.FAILED, why
+            self._changed.add(name)
+
     def take_verdict(self, hosts: Iterable[dict[str, Any]]) -> None:
         """Let the verdict's word on each host go before what events told."""
         for told in hosts:

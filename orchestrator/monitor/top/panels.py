@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from orchestrator.monitor.top.draw import Row, curve_names, curve_rows
-from orchestrator.monitor.top.grid import grid_row, layout
+from orchestrator.monitor.top.grid import grid_row, layout, legend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,6 +147,7 @@ class HostGrid(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.hosts: tuple[HostView, ...] = ()
         self.selected = 0
+        self._counts: Mapping[Mark, int] = {}
         self._layout = layout((), 1, 1)
 
     @property
@@ -162,14 +163,14 @@ class HostGrid(ScrollView, can_focus=True):
         self.hosts = hosts
         names = [host.name for host in hosts]
         self.selected = names.index(before.name) if before and before.name in names else 0
-        signs = "  ".join(f"{mark.sign} {count} {mark.word}" for mark, count in counts.items())
-        self.border_title = f"hosts  {signs}"
+        self._counts = counts
         self._arrange()
         if self.host is not None and (before is None or before.name != self.host.name):
             self.post_message(self.Selected(self.host.name))
 
     def _arrange(self) -> None:
         width = max(1, self.scrollable_content_region.width)
+        self.border_title = f"hosts  {legend(self._counts, self.size.width - 9)}"
         self._layout = layout(self.hosts, width, self.scrollable_content_region.height)
         self.virtual_size = Size(width, self._layout.rows(len(self.hosts)) if self.hosts else 0)
         self.refresh()

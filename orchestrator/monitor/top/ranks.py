@@ -96,19 +96,15 @@ class Ranks:
 
     def _score(self, one: _Rank, step_time: float | None, peers: _Peers) -> tuple[float, str]:
         """Return how many times slower than its peers a rank looks, and the figures that say so."""
-        score, why = 1.0, list(self._flagged.get(one.host, {}).values())
-        if why:
-            score = 2.0
+        flagged = self._flagged.get(one.host, {})
+        score, why = (2.0 if flagged else 1.0), list(flagged.values())
         clock = one.number("clock")
-        for ratio, words in (
-            (step_time and peers.step_time and step_time / peers.step_time, _time_words(step_time, peers)),
-            (
-                clock and peers.clock and peers.clock / clock,
-                f"clock {clock or 0:.0f} of {peers.clock or 0:.0f} MHz",
-            ),
+        for what, ratio, words in (
+            ("step_time", _ratio(step_time, peers.step_time), _time_words(step_time, peers)),
+            ("clock", _ratio(peers.clock, clock), f"clock {clock or 0:.0f} of {peers.clock or 0:.0f} MHz"),
         ):
-            score = max(score, ratio or 1.0)
-            if ratio and ratio > _ALIKE:
+            score = max(score, ratio)
+            if ratio > _ALIKE and what not in flagged:
                 why.append(words)
         if one.gpu.get("throttled"):
             score = max(score, _THROTTLED)
@@ -126,6 +122,10 @@ class _Peers:
     step_time: float | None
     clock: float | None
     step: float | None
+
+
+def _ratio(part: float | None, whole: float | None) -> float:
+    return part / whole if part and whole else 1.0
 
 
 def _time_words(step_time: float | None, peers: _Peers) -> str:

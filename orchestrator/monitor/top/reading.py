@@ -174,7 +174,11 @@ class Reader:
     def _open_log(self, host: HostView) -> HostLog | None:
         numbers = [attempt.number for attempt in self.run.attempts()]
         number = self._attempt or max(numbers, default=0)
-        return HostLog(self.run.attempt(number).logs, host) if number else None
+        if not number:
+            return None
+        attempt = self.run.attempt(number)
+        clock = (read_json(attempt.clocks_file) or {}).get(host.name) or {}
+        return HostLog(attempt.logs, host, float(clock.get("offset") or 0.0))
 
 
 def sampled_steps(path: Path, end: int) -> Iterator[dict[str, Any]]:

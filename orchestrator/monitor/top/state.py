@@ -113,10 +113,24 @@ class RunState:
         """Take the verdict of the whole run."""
         self._ended = number(verdict.get("ended"))
         self._hosts.take_verdict(verdict.get("hosts") or ())
+        self._blame()
 
     def take_diagnosis(self, diagnosis: Mapping[str, Any] | None) -> None:
         """Take what diagnosis.json holds."""
         self._diagnosis = diagnosis
+        self._blame()
+
+    def _blame(self) -> None:
+        """Show the host that the diagnosis names, once the verdict is there."""
+        found = self._diagnosis or {}
+        if (
+            self._ended is not None
+            and found.get("category")
+            and found.get("host")
+            and not found.get("undetermined")
+        ):
+            rank = "" if found.get("rank") is None else f"rank {found['rank']}: "
+            self._hosts.take_cause(str(found["host"]), f"{rank}{found.get('title') or found['category']}")
 
     def take_problems(self, problems: Sequence[str]) -> None:
         """Take what could not be read this time."""

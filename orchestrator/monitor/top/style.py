@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 CSS = """
-Screen { layout: vertical; background: $background; }
+Screen { layout: vertical; background: $background; overflow: hidden; }
 #head { height: 3; background: $panel; }
-#upper { height: 9; }
+#upper { height: 9; max-height: 40%; }
 #hosts { width: 1fr; }
 #curves { width: 1fr; }
 #host { height: 1; }
@@ -16,7 +16,7 @@ Screen { layout: vertical; background: $background; }
 #ranks, #events { width: 1fr; }
 #log { height: 1fr; }
 #filter { height: 3; }
-.roomy #upper { height: 1fr; }
+.roomy #upper { height: 1.3fr; max-height: 100%; }
 .roomy #lower { height: 1fr; }
 .roomy #log { height: 1fr; }
 ModalScreen { align: center middle; background: $background 60%; }
