@@ -124,7 +124,8 @@ def _runner(*argv: str):
             if process.returncode:
                 sys.exit(f"`{' '.join(argv)}` ended with {process.returncode}; run it to see why")
             cpu = usage.ru_utime + usage.ru_stime
-            return {"s": seconds, "CPU s": cpu, "peak MB": usage.ru_maxrss / 1024, "output MB": output.tell() / 1e6}
+            written = os.fstat(output.fileno()).st_size / 1e6
+            return {"s": seconds, "CPU s": cpu, "peak MB": usage.ru_maxrss / 1024, "output MB": written}
 
     return run
 

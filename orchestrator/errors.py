@@ -6,6 +6,7 @@
     |  `- FilterError          an include or exclude filter
     |- SubmitError             exit code 3: the job is right but could not be submitted
     |  `- LoginError           the login host cannot be reached, or lacks what is needed there
+    |- CommandError            exit code 2: the command asks for what is not there, or cannot be written
     |- RunNotFoundError        exit code 2: no run has that id
     `- CheckpointError         exit code 2: there is no such checkpoint, or none that may be used so
        `- ConversionError      exit code 1: one could not be converted
@@ -57,6 +58,12 @@ class HostfileError(JobFileError):
 
 class FilterError(JobFileError):
     """An include or exclude filter does not fit the hostfile."""
+
+
+class CommandError(OrchestratorError):
+    """The command line is right in itself, but asks for a host, rank, attempt or file that cannot be had."""
+
+    exit_code = 2
 
 
 class RunNotFoundError(OrchestratorError):

@@ -11,6 +11,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.sweep.sweepdir import SweepDir
 
 _PLAN, _SWEEP = "plan.json", "sweep.json"
+_NAMED = 5  # ids, in a message
 
 
 def state_dir() -> Path:
@@ -109,7 +110,7 @@ def find(word: str, run_root: Path | None = None) -> RunDir:
         return _point(sweep, int(index), word)
     sweep = find_sweep(word, run_root)
     if sweep is not None:
-        raise _no_run("is a sweep of many runs", word, [run.run_id for _, run in sweep.points()[:5]])
+        raise _no_run("is a sweep of many runs", word, [run.run_id for _, run in sweep.points()])
     runs = all_runs(run_root)
     if word == "last" and runs:
         return runs[-1]
@@ -121,18 +122,28 @@ def find(word: str, run_root: Path | None = None) -> RunDir:
     if matching and len(names) == 1:
         return matching[0]
     if names:
-        raise _no_run(f"{len(names)} runs have an id that begins so", word, names[-5:])
+        raise _no_run(f"{len(names)} runs have an id that begins so", word, names[::-1])
+    if "/" in word and Path(word).is_dir():
+        raise _no_run(f"is no run directory: it has no {_PLAN}", word, [])
     known = [*(run.run_id for run in runs), *(sweep.sweep_id for sweep in sweeps)]
-    raise _no_run("no run has that id", word, known[-5:])
+    raise _no_run("no run has that id", word, known[::-1])
 
 
 def _point(sweep: SweepDir, index: int, word: str) -> RunDir:
     run = RunDir(sweep.path / sweep.run_id(index))
     if not run.plan_file.is_file():
-        raise _no_run("the sweep has no such point", word, [run.run_id for _, run in sweep.points()[:5]])
+        raise _no_run("the sweep has no such point", word, [run.run_id for _, run in sweep.points()])
     return run
 
 
 def _no_run(what: str, word: str, names: list[str]) -> RunNotFoundError:
-    fix = f"one of: {', '.join(names)}" if names else "see `orchestrate list`"
+    """Return the error that names some of what there is.
+
+    Args:
+        what: is wrong with it.
+        word: what was given.
+        names: what could have been meant, the most likely first.
+    """
+    more = f"; {len(names) - _NAMED} more in `orchestrate list -n 0`" if len(names) > _NAMED else ""
+    fix = f"one of: {', '.join(names[:_NAMED])}{more}" if names else "see `orchestrate list`"
     return RunNotFoundError(Problem(what, "RUN", word, fix))

@@ -24,6 +24,7 @@ class KernelLog:
 
     def __init__(self, path: str = "/dev/kmsg") -> None:
         self._kills = kills(read_text("/proc/vmstat"))
+        self._unnamed = 0
         try:
             self._handle: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with contextlib.suppress(OSError):  # a pipe, in a test
@@ -31,17 +32,24 @@ class KernelLog:
         except OSError:
             self._handle = None
 
-    def new(self) -> list[dict[str, Any]]:
-        """Return the faults that the kernel has told of since the last call; an Xid with `bus`, not `gpu`."""
-        found = [fault for fault in map(fault_of, self._messages()) if fault is not None]
-        return found or self._counted()
+    def new(self, *, last: bool = False) -> list[dict[str, Any]]:
+        """Return the faults that the kernel has told of since the last call; an Xid with `bus`, not `gpu`.
 
-    def _counted(self) -> list[dict[str, Any]]:
-        """Return that the OOM killer ended processes whose names cannot be read here."""
+        Args:
+            last: there is no next call, in which the name of a process that was ended may come.
+        """
+        found = [fault for fault in map(fault_of, self._messages()) if fault is not None]
+        return found + self._counted(sum(fault["what"] == "oom_kill" for fault in found), last=last)
+
+    def _counted(self, named: int, *, last: bool) -> list[dict[str, Any]]:
+        """Return that the OOM killer ended processes, when no message has named them by the next call."""
         before, self._kills = self._kills, kills(read_text("/proc/vmstat"))
-        if self._handle is not None or self._kills <= before:
+        late, self._unnamed = self._unnamed, max(0, self._unnamed + self._kills - before - named)
+        sure = self._unnamed if last or self._handle is None else min(late, self._unnamed)
+        if not sure:
             return []
-        text = f"the kernel's OOM killer ended {self._kills - before} process(es) on this host"
+        self._unnamed -= sure
+        text = f"the kernel's OOM killer ended {sure} process{'es' * (sure > 1)} on this host"
         return [{"what": "oom_kill", "text": text}]
 
     def _messages(self) -> list[str]:

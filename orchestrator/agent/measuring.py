@@ -11,9 +11,11 @@ from typing import Any, Callable
 from .checks import visible_devices
 from .gpus import Gpus
 from .kernel_log import KernelLog
+from .nvml import LIBRARY
 from .sampling import Sampler
 
 _FAULT_SECONDS = 1.0
+_LAST_SECONDS = 0.5  # that the end waits for the driver
 _STUCK_SECONDS = 30.0
 _SAME_SECONDS = 5.0  # within which kernel and driver tell of the same Xid
 
@@ -21,12 +23,14 @@ _SAME_SECONDS = 5.0  # within which kernel and driver tell of the same Xid
 class GpuWatch:
     """Asks NVML in a thread of its own, and keeps what it said last."""
 
-    def __init__(self, wanted: list[str], interval: float) -> None:
+    def __init__(self, wanted: list[str], interval: float, library: str = LIBRARY) -> None:
         self._wanted = wanted
+        self._library = library
         self._interval = interval
         self._faults: collections.deque[dict[str, Any]] = collections.deque()
         self._asked: float | None = None
         self._told_stuck = False
+        self._wake, self._rests = threading.Event(), threading.Event()
         self._gpus: Gpus | None = None
         self._readings: dict[str, dict[str, Any]] = {}
         self._read_at = float("-inf")
@@ -38,13 +42,15 @@ class GpuWatch:
     def _run(self) -> None:
         try:
             self._asked = time.monotonic()
-            self._gpus = Gpus(self._wanted)
+            self._gpus = Gpus(self._wanted, self._library)
         except (OSError, UnicodeError):
             self._asked = None
             return
         while True:
             self._ask(self._gpus)
-            time.sleep(_FAULT_SECONDS)
+            self._rests.set()
+            self._wake.wait(_FAULT_SECONDS)
+            self._wake.clear()
 
     def _ask(self, gpus: Gpus) -> None:
         self._asked = time.monotonic()
@@ -53,6 +59,13 @@ class GpuWatch:
             self._readings = gpus.read()
             self._read_at = self._asked
         self._asked = None
+
+    def ask_now(self) -> None:
+        """Ask once more, at the end, as a rank dies at the moment of its GPU's Xid; waits a little for it."""
+        if self._gpus is not None:
+            self._rests.clear()
+            self._wake.set()
+            self._rests.wait(_LAST_SECONDS)
 
     def readings(self) -> dict[str, dict[str, Any]]:
         """Return what every GPU was doing when it was last asked, not long ago; else nothing."""
@@ -104,9 +117,11 @@ class Measuring:
     def _pids(self) -> dict[int, int]:
         return {rank: record["pid"] for rank, record in self._records() if record["event"] == "start"}
 
-    def tell(self) -> None:
+    def tell(self, *, last: bool = False) -> None:
         """Write down what has gone wrong since the last time, if anything has."""
-        self._sampler.tell(self._faults())
+        if last:
+            self._gpus.ask_now()
+        self._sampler.tell(self._faults(last=last))
 
     def sample(self) -> None:
         """Write a sample down."""
@@ -114,9 +129,9 @@ class Measuring:
         devices = {rank: self._devices[i] for rank, i in local.items() if i < len(self._devices)}
         self._sampler.take(self._gpus.readings(), devices, self._faults())
 
-    def _faults(self) -> list[dict[str, Any]]:
+    def _faults(self, *, last: bool = False) -> list[dict[str, Any]]:
         """Return what is new from the kernel and the driver; an Xid that both tell of is told once."""
-        kernel = [self._placed(fault) for fault in self._kernel.new()]
+        kernel = [self._placed(fault) for fault in self._kernel.new(last=last)]
         return [fault for fault in kernel + self._gpus.faults() if self._is_new(fault)]
 
     def _is_new(self, fault: dict[str, Any]) -> bool:

@@ -83,7 +83,7 @@ class Watch:
                 next_look = now + _FAULT_SECONDS
                 measuring.tell()
         self._look(last=True)
-        measuring.tell()
+        measuring.tell(last=True)
         self._done.set()
 
     def _look(self, *, last: bool = False) -> None:

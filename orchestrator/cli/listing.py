@@ -45,7 +45,14 @@ class _Filter:
     "--run-root", type=click.Path(path_type=Path), default="runs", help="Folder of runs to look in as well."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-@click.option("--limit", "-n", default=20, show_default=True, help="How many of the latest runs; 0 for all.")
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many of the latest runs; 0 for all.",
+)
 @click.option("--all-points", is_flag=True, help="List the runs of each sweep below it.")
 @click.option(
     "--state",

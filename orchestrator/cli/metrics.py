@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -77,6 +78,7 @@ def metrics_command(run: str, run_root: Path, **given: Any) -> int:
     found = registry.find(run, run_root)
     if given["prometheus"] is not None:
         return _serve(lambda: [found], given["bind"] or _LOOPBACK, given["prometheus"])
+    _see_that_it_has(found, selection)
     if given["folder"] is not None:
         return _export(found, selection, given["folder"], follow=given["follow"])
     return _print(found, selection, given)
@@ -107,6 +109,18 @@ def _selection(given: dict[str, Any]) -> Selection:
         ranks=rank_set(given["ranks"]),
         attempt=given["attempt"],
     )
+
+
+def _see_that_it_has(run: RunDir, selection: Selection) -> None:
+    """Refuse hosts, ranks and attempts that the run does not have, as `logs` does.
+
+    Without it they would look as if nothing had been measured there.
+    """
+    from orchestrator.monitor.logs.select import chosen_attempts, refuse_unknown
+
+    if selection.attempt is not None:
+        chosen_attempts(run, selection.attempt)
+    refuse_unknown(run.latest_plan(), selection.hosts, selection.ranks)
 
 
 def _see_that_it_is_here(run: str, run_root: Path) -> None:
@@ -194,14 +208,16 @@ def _active(run_root: Path) -> list[RunDir]:
 
 
 def _serve(runs: Callable[[], list[RunDir]], address: str, port: int) -> int:
-    from orchestrator.errors import OrchestratorError, Problem
+    from orchestrator.errors import CommandError, Problem
     from orchestrator.monitor.metrics.serve import MetricsServer
 
     try:
         server = MetricsServer(runs, (address, port))
     except OSError as error:
         what, fix = f"cannot listen there: {error.strerror}", "choose another port; 0 takes a free one"
-        raise OrchestratorError(Problem(what, "--prometheus", f"{address}:{port}", fix)) from error
+        if error.errno != errno.EADDRINUSE and address != _LOOPBACK:
+            fix = "give --bind an address of this machine, 0.0.0.0 for all of them, or leave it out"
+        raise CommandError(Problem(what, "--prometheus", f"{address}:{port}", fix)) from error
     port = server.server_port
     click.echo(f"serving  http://{address}:{port}/metrics  until Ctrl-C")
     if address == _LOOPBACK and os.environ.get("SSH_CONNECTION"):
@@ -215,6 +231,7 @@ def _serve(runs: Callable[[], list[RunDir]], address: str, port: int) -> int:
 
 
 def _export(run: RunDir, selection: Selection, folder: Path, *, follow: bool) -> int:
+    from orchestrator.errors import CommandError, Problem
     from orchestrator.monitor.metrics.select import Selected
     from orchestrator.monitor.metrics.tensorboard import Export
 
@@ -224,9 +241,13 @@ def _export(run: RunDir, selection: Selection, folder: Path, *, follow: bool) ->
         export.add(found)
         export.flush()
 
-    export.add(selected.new())
-    code = _follow(run, selected, {"follow": follow}, write)
-    export.close()
+    try:
+        export.add(selected.new())
+        code = _follow(run, selected, {"follow": follow}, write)
+        export.close()
+    except OSError as error:
+        what, fix = f"cannot write there: {error.strerror}", "name another folder"
+        raise CommandError(Problem(what, "--tensorboard", str(folder), fix)) from error
     click.echo(f"wrote      {export.count} values into {folder / run.run_id}")
     click.echo(f"look at    tensorboard --logdir {folder}")
     return code

@@ -11,7 +11,7 @@ import click
 
 from orchestrator.cli.output import print_json, print_table
 from orchestrator.cli.runs import complete_run
-from orchestrator.errors import OrchestratorError, Problem
+from orchestrator.errors import CommandError, OrchestratorError, Problem
 
 if TYPE_CHECKING:
     from orchestrator.login.records import RemoteRun
@@ -138,7 +138,7 @@ def _deliver(text: str, target: Path, *, opened: bool) -> int:
     except OSError as error:
         what = f"cannot write the page: {error.strerror}"
         fix = "name another file with -o"
-        raise OrchestratorError(Problem(what, "--output", str(target), fix)) from error
+        raise CommandError(Problem(what, "--output", str(target), fix)) from error
     click.echo(str(target.absolute()))
     if opened:
         _show(target.absolute())

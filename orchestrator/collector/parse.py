@@ -21,13 +21,14 @@ from orchestrator.collector.names import KNOWN, STEPS, figure, plain
 
 NEEDLES = (b"oss", b"step", b"Step", b"it/s", b"s/it", b"iter")
 """A line without any of these tells nothing of a step; looked for in whole chunks before any line is read."""
-LONGEST = 4000  # bytes; no line that tells of a step is longer
+_MOST_STEPS = 10**12
+LONGEST = 2000  # bytes; no line that tells of a step is longer
 
 _NUMBER = (
     r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     r"|nan|NaN|NAN|inf|Inf|INF|Infinity)"
 )
-_NAME = r"[A-Za-z][\w./-]*(?: ?\([\w/.]+\))?"
+_NAME = r"(?<![\w./-])[A-Za-z][\w./-]*+(?: ?\([\w/.]+\))?"  # possessive: a line may be one long word
 _PAIR = re.compile(
     rf"(?P<many>{_NAME}(?: {_NAME}){{0,4}})['\"]?\s*[:=]\s*[\['\"(]*(?P<one>{_NUMBER})(?P<u1>ms|s|%)?"
     rf"(?=[\s,;:|)\]}}'\"]|[A-Z]i?B|$)"
@@ -40,17 +41,17 @@ _STEP = re.compile(
 )
 _BAR = re.compile(
     r"(?P<head>.*?)\s*(?:\d{1,3}%\|[^|]*\|\s*)?(?P<step>\d+)/(?P<total>\d+)\s*\[[\d:]+<[\d:?]*,\s*"
-    r"(?P<rate>[\d.]+|\?)\s*(?P<unit>it/s|s/it|steps?/s|s/step|batch/s|s/batch)(?P<rest>[^\]]*)\]"
+    r"(?P<rate>\d+(?:\.\d+)?|\?)\s*(?P<unit>it/s|s/it|steps?/s|s/step|batch/s|s/batch)(?P<rest>[^\]]*)\]"
 )
 _TRAINS = re.compile(r"$|epoch|train|step|iter|fit|\d", re.IGNORECASE)
 _EVALUATES = re.compile(r"\b(?:eval\w*|val|valid\w*|test\w*|held-out)\b[^,|]*$", re.IGNORECASE)
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _FIRST = re.compile(
     r"(?:\[[^\]]*\]\s*|\d[\d:.,T/-]*\s+|(?:INFO|DEBUG)\b[\s:|-]*|(?:eval|evaluation|val|train|training)\s"
-    r"|\w+ - |[\s|>:*-]+)*\Z"
+    r"|\w++ - |[\s|>:*-]++)*+\Z"
 )
 _SUMMARY = ("train_runtime", "Traceback", 'File "')
-_WALL = re.compile(r"(\w+): ([\d.]+)")
+_WALL = re.compile(r"(\w+): (\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,14 @@ def parse(line: bytes) -> Told | None:
     """
     if len(line) > LONGEST or not has_needle(line):
         return None
-    text = line.decode("utf-8", "replace").strip()
+    try:
+        told = _parsed(line.decode("utf-8", "replace").strip())
+    except (ValueError, OverflowError, RecursionError):
+        return None  # a number that Python's own limits refuse, JSON that is too deep: nothing of a step
+    return told if told is None or told.step is None or told.step < _MOST_STEPS else None
+
+
+def _parsed(text: str) -> Told | None:
     if "\x1b" in text:
         text = _ANSI.sub("", text)
     if text.startswith('{"'):
@@ -123,7 +131,7 @@ def _flat(found: dict[str, Any]) -> dict[str, float]:
 
 
 def _bar(text: str) -> Told | None:
-    match = _BAR.match(text)
+    match = _BAR.match(text) if "<" in text else None
     if match is None or not _TRAINS.match(match["head"].lstrip("\r ")):
         return None
     values = _figures(match["rest"].lstrip(", "))

@@ -37,13 +37,17 @@ def parse_sample(line: bytes, offset: float) -> Sample | None:
         found = json.loads(line)
         return Sample(
             time=round(float(found["time"]) - offset, 3),
-            host=dict(found.get("host") or {}),
-            ranks={int(rank): dict(of) for rank, of in (found.get("ranks") or {}).items()},
+            host=_numbers(found.get("host")),
+            ranks={int(rank): _numbers(of) for rank, of in (found.get("ranks") or {}).items()},
             gpus={int(gpu): dict(of) for gpu, of in (found.get("gpus") or {}).items()},
             faults=tuple(found.get("faults") or ()),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _numbers(of: dict[str, Any] | None) -> dict[str, float]:
+    return {name: value for name, value in (of or {}).items() if isinstance(value, int | float)}
 
 
 def records_of(sample: Sample, host: str, attempt: int) -> list[dict[str, Any]]:

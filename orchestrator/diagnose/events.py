@@ -78,18 +78,20 @@ def standing_stragglers(events: Sequence[Event]) -> tuple[Event, ...]:
     return tuple(slow.values())
 
 
-def faults_text(events: Sequence[Event], host: str, time: float | None) -> Text:
+def faults_text(events: Sequence[Event], host: str, rank: int | None, time: float | None) -> Text:
     """Return what is known of a host's own faults around a time: the kernel's kills, faults of GPUs."""
     lines = [
         Line(_words(event.data), event.line)
         for event in events
-        if _concerns(event.data, host) and _is_near(event.data.get("time"), time)
+        if _concerns(event.data, host, rank) and _is_near(event.data.get("time"), time)
     ]
     return Text("event", "events.jsonl", tuple(line for line in lines if line.text))
 
 
-def _concerns(event: dict[str, Any], host: str) -> bool:
-    return event["event"] in {"oom_kill", "gpu_fault"} and str(event.get("host")) == host
+def _concerns(event: dict[str, Any], host: str, rank: int | None) -> bool:
+    """Tell whether an event is a fault of a host that may have hit a rank; some name the rank they hit."""
+    here = event["event"] in {"oom_kill", "gpu_fault"} and str(event.get("host")) == host
+    return here and event.get("rank") in {None, rank}
 
 
 def _is_near(when: Any, time: float | None) -> bool:

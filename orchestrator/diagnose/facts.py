@@ -3,6 +3,7 @@
 start       no step was told of before it
 later       at least one was
 optimizer   memory was asked for by the optimizer's step or its states
+states      by its states, when they were made
 loading     by loading or building the model
 backward    in the backward pass
 evaluation  while generating or evaluating
@@ -28,15 +29,18 @@ if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
 
 _KILL = 9
-_RESERVED = re.compile(r"([\d.]+) ([KMG]iB) is reserved by PyTorch but unallocated")
+_RESERVED = re.compile(r"(\d+(?:\.\d+)?) ([KMG]iB) is reserved by PyTorch but unallocated")
 _RESERVED_OLD = re.compile(
-    r"([\d.]+) ([KMG]iB) already allocated;.*?([\d.]+) ([KMG]iB) reserved in total by PyTorch"
+    r"(\d+(?:\.\d+)?) ([KMG]iB) already allocated;.*?(\d+(?:\.\d+)?) ([KMG]iB) reserved in total by PyTorch"
 )
-_CAPACITY = re.compile(r"total capacity of ([\d.]+) ([KMG]iB)|([\d.]+) ([KMG]iB) total capacity")
+_CAPACITY = re.compile(
+    r"total capacity of (\d+(?:\.\d+)?) ([KMG]iB)|(\d+(?:\.\d+)?) ([KMG]iB) total capacity"
+)
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PLACES = {
     "optimizer": r"optimizer\.step|_optimizer_step|initialize_optimizer_states|in step\b.*optim|optim/adam"
     r"|_configure_zero_optimizer|setup_for_real_optimizer|fused_adam|exp_avg|multi_tensor_adam",
+    "states": r"initialize_optimizer_states|_configure_zero_optimizer|setup_for_real_optimizer|exp_avg",
     "loading": r"from_pretrained|_load_state_dict|load_checkpoint|zero\.Init|partition_parameters\.py"
     r"|\.to\(device|in _move|module\.to\b|_configure_distributed_model|\.cuda\(\)",
     "backward": r"\.backward\(|in backward\b|_execution_engine|run_backward",
@@ -44,7 +48,7 @@ _PLACES = {
     "saving": r"save_checkpoint|save_16bit_model|_zero3_consolidated|consolidated_16bit|save_pretrained"
     r"|torch\.save",
 }
-_OTHER_PROCESS = re.compile(r"Process \d+ has ([\d.]+) ([KMG]iB) memory in use")
+_IN_USE = re.compile(r"([Pp]rocess \d+|this process) has [\d.]+ [KMG]iB memory in use")
 
 
 def facts_of(case: Case, said: str) -> frozenset[str]:
@@ -60,7 +64,7 @@ def facts_of(case: Case, said: str) -> frozenset[str]:
         found.discard("loading")  # stage 3 gathers parameters in the same module at every step
     if _is_fragmented(said):
         found.add("fragmented")
-    if len(_OTHER_PROCESS.findall(said)) > 1:
+    if len(set(_IN_USE.findall(said))) > 1:
         found.add("shared_gpu")
     if any(one.signal for one in case.suspects):
         found.add("signal")

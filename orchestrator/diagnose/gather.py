@@ -61,6 +61,11 @@ class Case:
         """Return how many ranks were stopped because of the failure."""
         return sum(rank.get("role") in _TOLD for rank in self._ranks)
 
+    @property
+    def silent(self) -> list[int]:
+        """Return the ranks that had not failed when the others were stopped."""
+        return sorted(int(rank["rank"]) for rank in self._ranks if rank.get("role") in _TOLD)
+
     @cached_property
     def _ranks(self) -> list[dict[str, Any]]:
         return [rank for host in self.document.get("hosts", ()) for rank in host.get("ranks", ())]
@@ -146,7 +151,7 @@ def _texts_of(
     """Return a suspect's words in the order in which they are believed."""
     stem = file_name(suspect.host)
     host_log = read_end("host", attempt.logs / f"{stem}.log", run.path, _AGENTS_OWN)
-    faults = faults_text(events, suspect.host, suspect.time)
+    faults = faults_text(events, suspect.host, suspect.rank, suspect.time)
     if not faults.lines:
         offset = _offset(attempt, suspect.host)
         faults = sampled_faults(attempt.logs / f"{stem}.samples", run.path, suspect.time, offset)

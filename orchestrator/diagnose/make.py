@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_EVIDENCE = 8
 _TOLD_BY_WORDS = frozenset({"script_error", "assertion", "unknown", "exit_code", "host_failed", "straggler"})
+_FEW = 8  # ranks that one can look through
 _SHOWN_RANKS = 3  # of those that hang together
 _FIELD = re.compile(r"{(\w+)}")
 
@@ -105,6 +106,8 @@ def _words(case: Case, found: Found, first: Suspect | None) -> dict[str, str]:
     who = first or (case.suspects[0] if case.suspects else None)
     if who is not None:
         known |= {"host": who.host, "rank": who.rank, "gpu": who.gpu, "local_rank": who.local_rank}
+    if 0 < len(case.silent) <= _FEW:
+        known["silent"] = ",".join(map(str, case.silent))
     record = case.run.record()
     known["job"] = str(record.get("job_file") or "JOB.yaml")
     if case.plan is not None:
@@ -198,6 +201,9 @@ def _hang_pieces(case: Case, found: Found) -> Iterator[tuple[Text, Line]]:
 
 def _time_of(case: Case, text: Text, line: Line) -> float | None:
     """Return when a line of a log came, by the index of its host; supervisor's clock."""
+    if text.file == "events.jsonl":
+        told = next((event.data.get("time") for event in case.events if event.line == line.number), None)
+        return None if told is None else float(told)
     match = re.fullmatch(r"attempt-\d+/logs/(.+?)(?:\.rank(\d+)\.(out|err)|\.log)", text.file)
     if match is None or case.attempt is None or not line.end:
         return None

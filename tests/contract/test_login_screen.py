@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from tests.contract.laptop import Laptop
 
 pytest.importorskip("paramiko")
-pytest.importorskip("textual")
+pytest.importorskip("textual_serve")
 
 
 def terminal(laptop: Laptop, *words: str) -> Terminal:
@@ -41,11 +43,31 @@ def test_the_screen_of_a_run_there_is_shown_here(laptop: Laptop) -> None:
         screen.expect("\x1b[?1049l")
     assert laptop.logins() == logins
     nothing_stays_there(laptop, told["run_id"])
+    asyncio.run(asyncio.wait_for(in_a_browser(laptop, told["run_id"]), 120))
     (laptop.home / "orchestrate/runs" / told["run_id"] / "plan.json").unlink()
     with terminal(laptop, "top", told["run_id"]) as screen:
         assert screen.wait() == 2
         assert re.search(r"error: .*no run", screen.seen)
         assert "\x1b[?1049h" not in screen.seen
+
+
+async def in_a_browser(laptop: Laptop, run_id: str) -> None:
+    """Show the screen through a web server here: its packets come from there."""
+    import aiohttp
+
+    with laptop.start("top", "--web", run_id) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[1]
+        seen = b""
+        async with aiohttp.ClientSession() as session, session.ws_connect(url + "ws") as socket:
+            await socket.send_json(["resize", {"width": 80, "height": 24}])
+            async for message in socket:
+                seen += message.data if isinstance(message.data, bytes) else message.data.encode()
+                if b"CANCELLED" in seen:
+                    break
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)
+    assert run_id.encode() in seen
 
 
 def nothing_stays_there(laptop: Laptop, run_id: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -159,7 +158,6 @@ def cleaner(folder: Path) -> Callable[[bytes], bytes]:
     pairs += [
         (site, "/usr/lib/python3"),
         (sys.base_prefix, "/usr/local"),
-        (os.uname().nodename, "submit-host"),
     ]
 
     def clean(text: bytes) -> bytes:

@@ -90,6 +90,15 @@ def way_memory(_):
     bytearray(8 << 30)
 
 
+def way_cgroup(_):
+    """Be killed by the kernel, out of the memory of a cgroup (version 1; root's)."""
+    folder = Path("/sys/fs/cgroup/memory/orchestrate-failure")
+    folder.mkdir(exist_ok=True)
+    (folder / "memory.limit_in_bytes").write_text(str(200 << 20))
+    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    print(len([b"x" * (10 << 20) for _ in range(100)]))
+
+
 def way_kill(_):
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -51,9 +51,9 @@ def test_logs_can_be_narrowed(zero_run, words, lines):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["--host", "node9"], 1, "--host: no such host in this run (got node9)\n  fix: it has: node1, node2"),
-        (["--rank", "0,7"], 1, "--rank: no such rank in this run (got 7)\n  fix: ranks are 0 to 3"),
-        (["--attempt", "4"], 1, "--attempt: no such attempt (got 4)\n  fix: there are: 1"),
+        (["--host", "node9"], 2, "--host: no such host in this run (got node9)\n  fix: it has: node1, node2"),
+        (["--rank", "0,7"], 2, "--rank: no such rank in this run (got 7)\n  fix: ranks are 0 to 3"),
+        (["--attempt", "4"], 2, "--attempt: no such attempt (got 4)\n  fix: there are: 1"),
         (["--rank", "one"], 2, "'one' is no set of ranks such as 0,8-15"),
         (["--rank", "3-"], 2, "no set of ranks"),
         (["--rank", "5-2"], 2, "no set of ranks"),

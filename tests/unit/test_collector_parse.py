@@ -71,7 +71,14 @@ NOTHING = [
     "{'train_runtime': 12.3, 'train_steps_per_second': 0.1, 'train_loss': 2.1, 'epoch': 3.0}",
     '{"event": "step", "time": 12}',
     '{"step": "none"',
-    "step 5 loss 2.0" + " " * LONGEST,
+    "step 5 loss 2.0" + "x" * LONGEST,
+    "-" * 1000 + "x step 5 loss",  # what a careless pattern would think about for ever
+    "- " * 500 + "\0 step 5 a-" + "-a" * 300,
+    "a" * 1900 + " step",
+    "step " + "1" * 1900,
+    '{"step": Infinity, "loss": 1.0}',
+    '{"step": 1' + "0" * 500 + ', "loss": 1.0}',
+    '{"loss": ' + "[" * 1900,
 ]
 
 
@@ -92,6 +99,50 @@ def test_a_loss_that_is_no_number(word, value):
     told = parse(f"step 5 loss {word}".encode())
     assert told is not None
     assert told.values["loss"] == pytest.approx(value, nan_ok=True)
+
+
+PIECES = [
+    "step",
+    "iter",
+    "loss",
+    "lr",
+    " ",
+    ": ",
+    "=",
+    "/",
+    "[",
+    "]",
+    "<",
+    "it/s",
+    "%|",
+    "|",
+    ",",
+    "'",
+    '{"',
+    "}",
+]
+NUMBERS = [
+    "1",
+    "12.5",
+    "1e5",
+    "1.2.3",
+    "-",
+    ".",
+    "nan",
+    "1,000",
+    "00:01",
+    "?",
+    "1e999",
+    "\x1b[31m",
+    "time (ms)",
+    "\xff",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES + NUMBERS), max_size=40))
+def test_pieces_of_such_lines_in_any_order_are_read_without_an_error(pieces):
+    told = parse("".join(pieces).encode())
+    assert told is None or all(isinstance(value, float) for value in told.values.values())
 
 
 @given(st.binary(max_size=300))

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
 import pytest
 
 from orchestrator.diagnose import Diagnosis, diagnose, read_diagnosis
+from orchestrator.diagnose.facts import facts_of
+from orchestrator.diagnose.gather import gather
 from orchestrator.diagnose.patterns import load
 from orchestrator.diagnose.show import end_of_run, screen
-from orchestrator.diagnose.text import raised, read_end, text_of
 from orchestrator.errors import JobFileError
 from orchestrator.rundir import write_json
 from orchestrator.states import State
@@ -131,6 +133,47 @@ def test_a_fault_of_another_host_or_of_another_time_explains_nothing(failed):
     assert diagnose(failed).patterns in (("gpu-event",), ("fallen-off",))
 
 
+# -- facts that decide which advice fits ------------------------------------------------------------
+
+
+SELF = "total capacity of 79.32 GiB of which 2.40 GiB is free. this process has 70.00 GiB memory in use."
+OTHER = "Process 77 has 6.92 GiB memory in use. "
+IDLE = "12.59 GiB is reserved by PyTorch but unallocated."
+
+
+@pytest.mark.parametrize(
+    ("said", "facts"),
+    [
+        (SELF, {"later"}),
+        (OTHER + SELF, {"later", "shared_gpu"}),
+        (SELF + IDLE, {"later", "fragmented"}),
+        ("70.00 GiB already allocated; 1 GiB free; 70.50 GiB reserved in total by PyTorch", {"later"}),
+        ("4.00 GiB total capacity; 1.68 GiB already allocated; 2.72 GiB reserved in total by PyTorch",
+         {"later", "fragmented"}),
+        ("in _optimizer_step\n    self.optimizer.step()", {"later", "optimizer"}),
+        ("in initialize_optimizer_states\n    self.optimizer.step()", {"later", "optimizer", "states"}),
+        ("self.accelerator.backward(loss)", {"later", "backward"}),
+        ("model.generate(**inputs)", {"later", "evaluation"}),
+        ("engine.save_16bit_model(path)", {"later", "saving"}),
+    ],
+)  # fmt: skip
+def test_what_was_said_tells_where_the_memory_went(failed, said, facts):
+    assert facts_of(gather(failed), said) - {"local", "no_zero"} == facts
+
+
+def test_advice_fits_the_settings_of_the_run(tmp_path):
+    zero = {"stage": 3, "offload_optimizer": {"device": "cpu"}, "zero_hpz_partition_size": 2}
+    config = {"zero_optimization": zero, "train_micro_batch_size_per_gpu": 1, "bf16": {"enabled": True}}
+    run = made_run(tmp_path, failing=3)
+    launch = dataclasses.replace(run.plan(), deepspeed=config)
+    run.plan_file.write_text(launch.to_json())
+    advice = " ".join(diagnose(run).advice)
+    assert "The micro batch is 1 already" in advice
+    assert "`deepspeed.hpz` keeps a second copy" in advice
+    assert "Halve" not in advice
+    assert "offload_param: cpu" not in advice
+
+
 # -- patterns of the user's own ---------------------------------------------------------------------
 
 
@@ -194,59 +237,6 @@ def test_our_own_patterns_are_in_order():
     names = [pattern.name for pattern in book.patterns]
     assert len(names) == len(set(names))
     assert all(category.advice and category.title for category in book.categories.values())
-
-
-# -- texts ------------------------------------------------------------------------------------------
-
-
-def test_lines_are_numbered_and_cleaned_as_a_terminal_shows_them(tmp_path):
-    log = tmp_path / "logs/a.rank0.err"
-    log.parent.mkdir()
-    log.write_bytes(b"first\n10%\r20%\r30%\n\n\x1b[31m[rank0]: red\x1b[0m \xff\nlast")
-    text = read_end("error", log, tmp_path)
-    shown = [(line.number, line.text) for line in text.lines]
-    assert shown == [(1, "first"), (2, "30%"), (4, "red �"), (5, "last")]
-    assert text.file == "logs/a.rank0.err"
-    assert [text.line_at(text.joined.index(word)).number for word in ("first", "red", "last")] == [1, 4, 5]
-
-
-def test_of_a_long_log_the_end_is_read_with_its_numbers(tmp_path):
-    log = tmp_path / "log"
-    log.write_text("".join(f"line {number}\n" for number in range(1, 100_001)))
-    lines = read_end("error", log, tmp_path).lines
-    assert 1000 < len(lines) < 50_000
-    assert all(line.text == f"line {line.number}" for line in lines)
-    assert lines[-1].number == 100_000
-    assert lines[-1].end == log.stat().st_size
-
-
-def test_a_log_that_is_not_there_has_no_lines(tmp_path):
-    assert read_end("error", tmp_path / "gone", tmp_path).lines == ()
-
-
-CAUSE = "Traceback (most recent call last):\n  a\nOSError: disk\n"
-BECAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
-EFFECT = "Traceback (most recent call last):\n  b\nRuntimeError: two\nlines\n"
-GONE = "Exception ignored in: <x>\nTraceback (most recent call last):\n  c\nAttributeError: z\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "first", "last"),
-    [
-        (CAUSE, "Traceback (most recent call last):", "OSError: disk"),
-        (CAUSE + BECAUSE + EFFECT, "Traceback (most recent call last):", "lines"),
-        (EFFECT + "more\n" + CAUSE + GONE, "Traceback (most recent call last):", "OSError: disk"),
-        (CAUSE + "[W1121 10:00:00 x.cpp] warning\n", "Traceback (most recent call last):", "OSError: disk"),
-    ],
-)
-def test_the_exception_a_rank_ended_with_is_found_with_those_that_led_to_it(text, first, last):
-    lines = raised(text_of("error", text)).lines
-    assert (lines[0].text, lines[-1].text) == (first, last)
-    assert ("OSError: disk" in [line.text for line in lines]) == ("OSError" in text)
-
-
-def test_words_without_a_traceback_raised_nothing():
-    assert raised(text_of("error", "just words\nand more")).lines == ()
 
 
 # -- screens ----------------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +122,18 @@ def test_a_driver_that_does_not_answer_is_told_of_once(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     (fault,) = watch.faults()
     assert (fault["what"], watch.faults(), watch.readings()) == ("driver", [], {})
+
+
+def test_an_xid_of_the_last_moment_is_told(library):
+    watch = GpuWatch(["0", "1"], 0.5, library)
+    watch.ask_now()  # nothing has been begun
+    watch.start()
+    deadline = time.monotonic() + 20
+    while not watch.readings():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert watch.readings()["0"] == FIRST
+    assert [fault["code"] for fault in watch.faults()] == [79]
+    Path(os.environ["STUB_LOST"]).touch()
+    watch.ask_now()
+    assert [fault["what"] for fault in watch.faults()] == ["lost"]

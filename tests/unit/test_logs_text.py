@@ -7,6 +7,8 @@ import time
 from datetime import datetime
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from orchestrator.monitor.logs import Selection
 from orchestrator.monitor.logs.fold import Folder, Line
@@ -37,6 +39,22 @@ RED = "\x1b[31m"
 def test_a_line_is_shown_as_a_terminal_would_and_does_nothing_to_it(line, plain, coloured):
     assert Texts().of(line) == plain
     assert Texts(colours=True).of(line) == (coloured or plain)
+
+
+@settings(max_examples=200)
+@example([b"\x1b]0;never ended"])
+@example([b"\xc2\x9b31m"])
+@given(
+    st.lists(
+        st.sampled_from([b"\x1b", b"[", b"31m", b"2J", b"\r", b"\x9b", b"\xc2", b"]", b"\x07", b"a"]),
+        max_size=12,
+    )
+)
+def test_whatever_is_in_a_log_no_other_code_reaches_a_terminal(parts):
+    line = b"".join(parts)
+    for text in Texts(colours=True, bars=True).of(line):
+        assert re.fullmatch(r"(?:\x1b\[[0-9;:]*m|[^\x00-\x08\x0a-\x1f\x7f-\x9f])*", text)
+    assert all("\x1b" not in text for text in Texts().of(line))
 
 
 def test_every_state_of_a_bar_is_shown_where_that_is_asked_for():

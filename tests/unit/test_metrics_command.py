@@ -67,6 +67,7 @@ def test_the_table_of_measurements_has_the_newest_of_each(run):
 )
 def test_json_lines_are_the_records_that_were_asked_for(run, words, selection):
     add(run, kind="step", rank=0, step=31, attempt=2)
+    run.attempt(2).logs.mkdir(parents=True)
     lines = [json.loads(line) for line in metrics(*words, "--json").splitlines()]
     everything = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     assert (
@@ -110,6 +111,28 @@ def test_a_run_that_told_nothing_says_so(here):
 )
 def test_what_does_not_fit_together_is_an_error(run, words):
     assert samples.click("metrics", "job-made", *words).exception is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "node-9"], "no such host in this run (got node-9)\n  fix: it has: node-0, node-1"),
+        (["--rank", "4", "--json"], "--rank: no such rank in this run (got 4)\n  fix: ranks are 0 to 3"),
+        (["--attempt", "3", "--csv"], "--attempt: no such attempt (got 3)\n  fix: there are: 1"),
+        (["--tensorboard", "/dev/null/x"], "--tensorboard: cannot write there: Not a directory"),
+        (["--prometheus", "0", "--bind", "192.0.2.1"], "fix: give --bind an address of this machine"),
+    ],
+)
+def test_what_the_run_or_the_machine_does_not_have_is_an_error(run, words, told):
+    error = samples.click("metrics", "job-made", *words).exception
+    assert error.exit_code == 2
+    assert told in str(error)
+
+
+@pytest.mark.parametrize("words", [["--csv"], ["--json"]])
+def test_programs_read_nothing_where_there_is_nothing(here, words):
+    samples.run_dir(here / "runs", "job-made", State.RUNNING)
+    assert samples.click("metrics", "job-made", *words).stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_all_runs_that_go_on_are_served_and_an_end_is_seen(run):
 def test_a_port_that_is_taken_is_an_error_with_a_fix(run):
     with served(MetricsServer(lambda: [run], ("127.0.0.1", 0))) as server:
         done = samples.orchestrate("metrics", str(run.path), "--prometheus", str(server.server_port))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "cannot listen there: Address already in use" in done.stderr
     assert "0 takes a free one" in done.stderr
 

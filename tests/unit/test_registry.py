@@ -42,8 +42,8 @@ def test_a_whole_id_counts_although_it_begins_another(tmp_path):
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("gone", "RUN: no run has that id (got gone)\n  fix: one of: zero-aaaa, zero-abbb"),
-        ("zero", "RUN: 2 runs have an id that begins so (got zero)\n  fix: one of: zero-aaaa, zero-abbb"),
+        ("gone", "RUN: no run has that id (got gone)\n  fix: one of: zero-abbb, zero-aaaa"),
+        ("zero", "RUN: 2 runs have an id that begins so (got zero)\n  fix: one of: zero-abbb, zero-aaaa"),
     ],
 )
 def test_what_is_not_one_run_is_told_with_those_there_are(tmp_path, word, told):

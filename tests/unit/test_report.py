@@ -166,7 +166,7 @@ def test_report_says_where_it_cannot_write(here):
     assert "--output: cannot write the page: No such file or directory (got no/such/folder.html)" in str(
         result.exception
     )
-    assert result.exception.exit_code == 1
+    assert result.exception.exit_code == 2
     assert click("report", "nothing-so").exception.exit_code == 2
 
 

@@ -258,7 +258,7 @@ def test_a_beginning_that_a_run_and_a_sweep_have_is_neither(sweep, zero_run, her
         done = orchestrate(command, "zero", cwd=here)
         assert done.returncode == 2
         assert "2 runs have an id that begins so" in done.stderr
-        assert "zero-aaaa, zero-swep" in done.stderr
+        assert "zero-swep, zero-aaaa" in done.stderr
     assert registry.find("zero-aaaa", here / "runs").path == zero_run.path
 
 

@@ -220,7 +220,8 @@ def test_of_a_long_file_the_beginning_is_sampled(tmp_path, monkeypatch):
     assert all(record["kind"] == "step" for record in sampled_steps(run.metrics_file, 30_000))
 
 
-def test_the_log_of_a_host_is_in_the_order_of_time(tmp_path):
+def test_the_log_of_a_host_is_in_the_order_of_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_LOG_SECONDS", 0.0)
     run = made_run(tmp_path, over=False, failing=1)
     reader = Reader(run)
     lines = reader.look("node-0").log
@@ -235,7 +236,8 @@ def test_the_log_of_a_host_is_in_the_order_of_time(tmp_path):
     assert reader.look("no-such-host").log == ()
 
 
-def test_a_long_log_is_read_from_its_end(tmp_path):
+def test_a_long_log_is_read_from_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_LOG_SECONDS", 0.0)
     run = made_run(tmp_path, over=False)
     log = run.attempt(1).logs / "node-0.log"
     log.write_bytes(b"first\n" + b"x" * 3_000_000 + b"\nlast\n")
@@ -333,6 +335,17 @@ def test_hosts_of_a_run_that_is_lost_are_unknown(tmp_path):
     write_json(run.record_file, {"supervisor": samples.supervisor_record(2**22)})
     seen = Reader(run).look().snapshot
     assert (seen.state, seen.counts()) == (State.LOST, {Mark.UNKNOWN: 4})
+
+
+def test_a_run_that_is_taken_over_has_hosts_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_STATUS_SECONDS", 0.0)
+    run = made_run(tmp_path, over=False)
+    own = run.record()
+    write_json(run.record_file, {"supervisor": samples.supervisor_record(2**22)})
+    reader = Reader(run)
+    assert reader.look().snapshot.counts() == {Mark.UNKNOWN: 4}
+    write_json(run.record_file, own)
+    assert reader.look().snapshot.counts() == {Mark.RUNNING: 4}
 
 
 def test_a_verdict_without_hosts_ends_them_all_the_same(tmp_path):

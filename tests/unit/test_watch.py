@@ -87,7 +87,7 @@ def test_a_fault_is_told_at_once_with_the_rank_it_is_about(tmp_path):
     ]
 
     class Kernel:
-        def new(self):
+        def new(self, *, last):
             return [told.pop(0)] if told else []
 
     watched._kernel = Kernel()

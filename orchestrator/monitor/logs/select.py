@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import OrchestratorError, Problem
+from orchestrator.errors import CommandError, OrchestratorError, Problem
 from orchestrator.rundir import read_json
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KINDS = ("log", "out", "err")
 _STRIDE = 1 << 32  # more than one attempt has logs
 _LATER = 1 << 31
+_NAMED = 8  # hosts, in a message
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def chosen_attempts(run: RunDir, wanted: int | str | None) -> list[AttemptDir]:
         wanted: a number, `all`, or None for the last.
 
     Raises:
-        OrchestratorError: there is no such attempt.
+        CommandError: there is no such attempt.
     """
     attempts = run.attempts()
     if wanted is None and not attempts:
@@ -111,7 +112,7 @@ def chosen_attempts(run: RunDir, wanted: int | str | None) -> list[AttemptDir]:
     found = [attempt for attempt in attempts if attempt.number == wanted]
     if not found:
         numbers = ", ".join(str(attempt.number) for attempt in attempts) or "none"
-        raise OrchestratorError(Problem("no such attempt", "--attempt", str(wanted), f"there are: {numbers}"))
+        raise CommandError(Problem("no such attempt", "--attempt", str(wanted), f"there are: {numbers}"))
     return found
 
 
@@ -119,9 +120,9 @@ def streams_of(plan: LaunchPlan, attempt: AttemptDir, selection: Selection) -> l
     """Return the logs that one attempt can have, in the order of its hosts and ranks.
 
     Raises:
-        OrchestratorError: no such host or rank.
+        CommandError: no such host or rank.
     """
-    _refuse_unknown(plan, selection)
+    refuse_unknown(plan, selection.hosts, selection.ranks)
     clocks = clock_offsets(attempt)
     return [
         _stream(attempt, host, rank, kind, clocks.get(host.name, 0.0))
@@ -137,16 +138,20 @@ def clock_offsets(attempt: AttemptDir) -> dict[str, float]:
     return {host: float(told.get("offset", 0.0)) for host, told in clocks.items()}
 
 
-def _refuse_unknown(plan: LaunchPlan, selection: Selection) -> None:
-    unknown = selection.hosts - {host.name for host in plan.hosts}
+def refuse_unknown(plan: LaunchPlan, hosts: frozenset[str], ranks: frozenset[int] | None) -> None:
+    """Refuse hosts and ranks that a run does not have.
+
+    Raises:
+        CommandError: no such host or rank.
+    """
+    unknown = hosts - {host.name for host in plan.hosts}
     if unknown:
-        names = ", ".join(host.name for host in plan.hosts[:8])
-        raise OrchestratorError(
-            Problem("no such host in this run", "--host", min(unknown), f"it has: {names}")
-        )
-    if selection.ranks and max(selection.ranks) >= plan.world_size:
+        more = ", …" * (len(plan.hosts) > _NAMED)
+        names = ", ".join(host.name for host in plan.hosts[:_NAMED]) + more
+        raise CommandError(Problem("no such host in this run", "--host", min(unknown), f"it has: {names}"))
+    if ranks and max(ranks) >= plan.world_size:
         fix = f"ranks are 0 to {plan.world_size - 1}"
-        raise OrchestratorError(Problem("no such rank in this run", "--rank", str(max(selection.ranks)), fix))
+        raise CommandError(Problem("no such rank in this run", "--rank", str(max(ranks)), fix))
 
 
 def _wanted(host: PlannedHost, selection: Selection) -> Iterator[tuple[int | None, str]]:

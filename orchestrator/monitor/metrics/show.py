@@ -43,10 +43,13 @@ def print_json_lines(records: Iterable[dict[str, Any]]) -> None:
 
 
 def print_csv(names: Sequence[str], records: Iterable[dict[str, Any]], *, head: bool) -> None:
-    """Print records as CSV (RFC 4180, lines end as the system's do); a value that is not known is empty."""
+    """Print records as CSV (RFC 4180, lines end as the system's do); a value that is not known is empty.
+
+    Where no record has told of a column yet, nothing is printed, not an empty head.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(names), extrasaction="ignore", lineterminator="\n")
-    if head:
+    if head and names:
         writer.writeheader()
     writer.writerows(records)
     click.echo(buffer.getvalue(), nl=False)

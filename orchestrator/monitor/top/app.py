@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.monitor.top.snapshot import Snapshot
 
 _LOOK_SECONDS = 0.15  # between looks at the run directory
+_CALM_SECONDS = 1.0  # the same once the run is over
 _STALE_SECONDS = 5.0  # without an answer from the disk, after which that is told
 _WIDE, _HIGH = 110, 34  # from here on all parts have a place of their own
 
@@ -137,12 +138,12 @@ class TopApp(App[None]):
 
     def _read(self) -> None:
         while not self._over.is_set():
-            look = self._reader.look(self._host)
+            look = self._reader.look(self._host if self._host_log.display else "")
             try:
                 self.call_from_thread(self._show, look)
             except RuntimeError:  # the application has ended
                 return
-            self._wake.wait(_LOOK_SECONDS)
+            self._wake.wait(_CALM_SECONDS if look.snapshot.state.is_final else _LOOK_SECONDS)
             self._wake.clear()
 
     def _show(self, look: Look) -> None:
@@ -216,6 +217,7 @@ class TopApp(App[None]):
         """Show events, slowest ranks or the log where they share a place; go there."""
         self._part = name
         self._arrange()
+        self._wake.set()
 
     def key_enter(self) -> None:
         """Show the log of the selected host."""

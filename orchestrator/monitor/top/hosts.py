@@ -24,6 +24,7 @@ class _Host:
     note: str = ""
     hanging: str = ""
     fault: str = ""
+    silent: bool = False
     slow: dict[str, str] = field(default_factory=dict)
     busy: dict[int, float] = field(default_factory=dict)
     hot: dict[int, float] = field(default_factory=dict)
@@ -34,6 +35,8 @@ class _Host:
         """Return the mark to show and why."""
         if self.base in (Mark.FAILED, Mark.ENDED, Mark.STOPPED):
             return self.base, self.note or self.fault
+        if self.silent:
+            return Mark.UNKNOWN, "its supervisor is gone"
         if self.hanging:
             return Mark.HANGING, self.hanging
         if self.fault:
@@ -127,11 +130,11 @@ class Hosts:
             host.hanging = "" if over else f"rank {rank} stuck{f' at {place}' if place else ''}"
             self._changed.add(host.plan.name)
 
-    def give_up(self, mark: Mark) -> None:
-        """Let hosts that nobody tells of any more have a mark that says so."""
+    def take_silence(self, *, silent: bool) -> None:
+        """Learn whether nobody tells of hosts any more, which may be taken up again."""
         for name, host in self._hosts.items():
-            if not host.base.is_over and host.base is not mark:
-                host.base, host.hanging, host.slow = mark, "", {}
+            if host.silent != silent:
+                host.silent = silent
                 self._changed.add(name)
 
     def take_sample(self, record: dict[str, Any]) -> None:
@@ -160,7 +163,10 @@ class Hosts:
             if host is not None:
                 host.base, host.note = _from_verdict(told)
                 self._changed.add(host.plan.name)
-        self.give_up(Mark.STOPPED)  # of a verdict that Slurm's words alone have led to, it knows no hosts
+        for name, host in self._hosts.items():
+            if not host.base.is_over:  # a verdict that Slurm's words alone have led to knows no hosts
+                host.base = Mark.STOPPED
+                self._changed.add(name)
 
 
 def _note_gpu(host: _Host, record: dict[str, Any]) -> None:

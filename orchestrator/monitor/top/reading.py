@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
 
 _STATUS_SECONDS = 1.0  # between looks at the state: a question to Slurm where there is one
+_LOG_SECONDS = 0.5  # between looks at the logs of a host: two files a rank, perhaps on a network disk
 _RANKS_SECONDS = 2.0  # between comparisons of all ranks
 _WHOLE = 16 << 20  # bytes at the end of metrics.jsonl that are read whole
 _SAMPLES = 256  # pieces of what is before them
@@ -53,10 +54,11 @@ class Reader:
         self._events = Records(run.events_file)
         self._metrics: Records | None = None
         self._log: HostLog | None = None
+        self._lines: tuple[LogLine, ...] = ()
         self._attempt = 0
         self._planned = False
         self._seen: dict[Path, tuple[int, int] | None] = {}
-        self._due = {"status": 0.0, "ranks": 0.0}
+        self._due = {"status": 0.0, "ranks": 0.0, "log": 0.0}
         self._problems: dict[str, str] = {}
 
     def look(self, host: str = "") -> Look:
@@ -106,7 +108,7 @@ class Reader:
 
     def _begin(self, attempt: int) -> None:
         self._attempt = attempt
-        self._log = None
+        self._log, self._lines = None, ()
         self._guarded(
             f"attempt-{attempt}/plan.json", lambda: self._state.begin(attempt, self._hosts(attempt))
         )
@@ -162,14 +164,14 @@ class Reader:
             return ()
         if self._log is None or self._log.name != name:
             host = next((host for host in self._state.snapshot().hosts if host.name == name), None)
-            self._log = None if host is None else self._open_log(host)
-        if self._log is None:
-            return ()
+            self._log, self._lines = (None if host is None else self._open_log(host)), ()
+        if self._log is None or (self._lines and not self._is_due("log", _LOG_SECONDS)):
+            return self._lines
         try:
-            return self._log.look(time.time())
+            self._lines = self._log.look(time.time())
         except OSError as error:
             self._problems[f"logs of {name}"] = error.strerror or str(error)
-            return ()
+        return self._lines
 
     def _open_log(self, host: HostView) -> HostLog | None:
         numbers = [attempt.number for attempt in self.run.attempts()]

@@ -9,7 +9,7 @@ from orchestrator.monitor.top.event_log import EventLog
 from orchestrator.monitor.top.hosts import Hosts
 from orchestrator.monitor.top.ranks import Ranks
 from orchestrator.monitor.top.series import Series
-from orchestrator.monitor.top.snapshot import Curve, Mark, RankView, Snapshot
+from orchestrator.monitor.top.snapshot import Curve, RankView, Snapshot
 from orchestrator.states import State
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class RunState:
     def take_status(self, status: Mapping[str, Any]) -> None:
         """Take state and reason."""
         self._status = dict(status)
-        if status.get("state") is State.LOST:
-            self._hosts.give_up(Mark.UNKNOWN)
+        self._hosts.take_silence(silent=status.get("state") is State.LOST)
 
     def take_verdict(self, verdict: Mapping[str, Any]) -> None:
         """Take the verdict of the whole run."""

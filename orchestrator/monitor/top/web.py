@@ -99,7 +99,7 @@ def serve(title: str, words: list[str], port: int) -> None:
 
 
 def _bound(port: int) -> socket.socket:
-    from orchestrator.errors import OrchestratorError, Problem  # noqa: PLC0415 - only where it fails
+    from orchestrator.errors import CommandError, Problem  # noqa: PLC0415 - only where it fails
 
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,7 +109,5 @@ def _bound(port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         fix = "choose another one, or leave it out for a free one"
-        raise OrchestratorError(
-            Problem(f"cannot be had: {error.strerror}", "--port", str(port), fix)
-        ) from error
+        raise CommandError(Problem(f"cannot be had: {error.strerror}", "--port", str(port), fix)) from error
     return sock
