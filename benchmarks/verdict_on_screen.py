@@ -87,8 +87,8 @@ def main() -> None:
         samples = bench.alternate(ways, args.rounds, warm_ups=0)
     report = bench.Report(
         "verdict_on_screen",
-        f"seconds after rank {_FAILING} raised, 2 hosts x 2 ranks, until the terminal shows it; a figure that "
-        "is absent did not come about in a minute",
+        f"seconds after rank {_FAILING} raised, 2 hosts x 2 ranks, until the terminal shows it; a figure "
+        "that is absent did not come about in a minute",
         samples,
         versions=bench.versions("deepspeed", "torch", pdsh=["pdsh", "-V"]),
         load_before=load,

@@ -205,7 +205,19 @@ def _files(job: LoadedJob) -> list[Problem]:
         problems.append(Problem(what, "run_root", str(spec.run_root), "choose a path without one"))
     problems += _missing("cluster.ssh.config", spec.cluster.ssh.config)
     problems += _missing("cluster.ssh.identity", spec.cluster.ssh.identity)
+    problems += _patterns([str(path) for path in spec.monitor.patterns]) if spec.monitor.patterns else []
     return problems + _missing("templates", spec.templates, folder=True)
+
+
+def _patterns(files: list[str]) -> list[Problem]:
+    """Read the user's patterns: when a diagnosis needs them it is too late to correct them."""
+    from orchestrator.diagnose.patterns import load  # noqa: PLC0415 - few jobs have some
+
+    try:
+        load(files)
+    except JobFileError as error:
+        return list(error.problems)
+    return []
 
 
 def _own_configurations(job: LoadedJob) -> list[Problem]:

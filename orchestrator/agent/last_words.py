@@ -14,6 +14,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 _AFTERWARDS = ("Exception ignored ", "Error in atexit", "Error in sys.excepthook")
 _TERMINATED = re.compile(r"^\s*what\(\):\s*(.+)")
 _FATAL = re.compile(r"^Fatal Python error: ")
+_WARNING = re.compile(r"^\[?[WI]\d{3,4}[ \]]|^\[W[\d. ]|.* NCCL INFO ")
 # Frames of C++ and of faulthandler, and log lines of torch that come after the reason.
 _NO_REASON = re.compile(
     r"^(frame #\d+|\s+File \"|(Current thread|Thread) 0x|Extension modules:|Exception raised from |"
@@ -29,7 +30,7 @@ def last_line(text: str) -> str:
     """Return the line that says why, at most 500 characters; "" for no text.
 
     That is the last exception of a traceback; else what C++ or Python said when it gave up; else the last
-    line that is no frame of a stack and no warning; else the last line.
+    line that is no frame of a stack and no warning; else the last that is at least no warning.
     """
     lines = _lines(text)
     return (_exception(lines) or _giving_up(lines) or _last(lines))[:_LONGEST]
@@ -89,5 +90,6 @@ def _giving_up(lines: list[str]) -> str:
 
 
 def _last(lines: list[str]) -> str:
-    told = (line for line in reversed(lines) if not _NO_REASON.match(line))
-    return next(told, lines[-1] if lines else "")
+    told = [line for line in lines if not _NO_REASON.match(line)]
+    rest = told or [line for line in lines if not _WARNING.match(line)]
+    return rest[-1] if rest else ""

@@ -125,7 +125,10 @@ def _read(path: Path) -> dict[str, Any]:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise JobFileError(Problem(f"cannot read the file of patterns: {said}", str(path))) from error
+        fix = "correct `monitor.patterns`, where paths start at the job file, or --patterns"
+        raise JobFileError(
+            Problem(f"cannot read the file of patterns: {said}", str(path), fix=fix)
+        ) from error
     except yaml.YAMLError as error:
         raise JobFileError(Problem(f"the file of patterns is no YAML: {error}", str(path))) from error
     if not isinstance(document, dict):

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-_PY_SPY = re.compile(r"^ {2,}(.+) \(([^()]+?)(?::(\d+))?\)$")  # `    main (/home/me/train.py:12)`
+_PY_SPY = re.compile(r"^ {2,}(\S+) \((.+?)(?::(\d+))?\)$")  # `    main (/home/me/train.py:12)`
 _FAULT = re.compile(r'^ {2}File "(.+)", line (\d+|\?+) in (.+)$')
 _THREAD = re.compile(r"^(Current thread|Thread) (\S+).*$")
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3[\d.]*/|^<frozen |^<string>$")
 _COLLECTIVE = re.compile(r"(?:^|/)(?:torch/distributed|deepspeed/comm)/|ProcessGroup|gloo::|nccl[A-Z]")
-_WAITS = re.compile(r"^_?(?:wait|barrier|synchronize|monitored_barrier|_engine_run_backward)$")
+_WAITS = re.compile(r"(?:^|\.)_?(?:wait|barrier|synchronize|monitored_barrier|_engine_run_backward)$")
 _COMPUTES = re.compile(r"(?:^|/)(?:torch|deepspeed|accelerate)/")
 
 

@@ -213,7 +213,7 @@ def _figures(parts: _Parts) -> dict[str, Any]:
     found = {
         "last_step": metrics.progress.last_step(),
         "first_loss": loss[0] if loss else None,
-        "last_loss": loss[-1] if loss else None,
+        "last_loss": metrics.curves["loss"].last,
         "lowest_loss": min(loss, default=None),
         "tokens_per_second": metrics.mean("tokens_per_second"),
         "samples_per_second": metrics.mean("samples_per_second"),

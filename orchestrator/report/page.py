@@ -138,7 +138,7 @@ def tiles(document: dict[str, Any]) -> list[dict[str, str]]:
     return [tile for tile in found if tile["value"]]
 
 
-def _tile(name: str, value: float | None, unit: str, words: str) -> dict[str, str]:
+def _tile(name: str, value: float | str | None, unit: str, words: str) -> dict[str, str]:
     return {"name": name, "value": value_words(value, unit), "words": words}
 
 

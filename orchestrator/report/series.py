@@ -69,6 +69,16 @@ class Curve:
             held = getattr(self, name)
             setattr(self, name, array(held.typecode, (held[i] for i in places)))
 
+    @property
+    def last(self) -> float | str | None:
+        """Return the last value, as records have it: what is no number is a text, such as "NaN"."""
+        if not self._values:
+            return None
+        value = self._values[-1]
+        if math.isnan(value):
+            return "NaN"
+        return _plain(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+
     def to_json(self) -> dict[str, Any]:
         """Return `rank`, the thinned `attempt`, `step`, `time` and `value`, and `smooth`: the same, as means.
 

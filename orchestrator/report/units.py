@@ -76,14 +76,16 @@ def clock(when: float | None, *, short: bool = False) -> str:
     return time.strftime("%H:%M:%S" if short else "%Y-%m-%d %H:%M:%S %Z", time.localtime(when))
 
 
-def value_words(value: float | None, unit: str = "") -> str:
-    """Return a value as it is written beside a plot or in a table; "" for none.
+def value_words(value: float | str | None, unit: str = "") -> str:
+    """Return a value as it is written beside a plot or in a table; "" for none, a text as it is.
 
     Args:
         value: the value.
         unit: `seconds`, `bytes`, `bytes_per_second`, `share`, `celsius`, `watts`, or "" for a number.
     """
-    return "" if value is None else _WORDS.get(unit, _number)(value)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return _WORDS.get(unit, _number)(value)
 
 
 def _seconds(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -121,7 +122,10 @@ def test_follow_ends_with_the_run_and_tells_its_end(local: Site) -> None:
     job = local.job("bad", train={"script": str(GATED_SCRIPT), "args": words})
     bad = local.orchestrate("submit", "--follow", str(job))
     assert bad.returncode == 1
-    assert "rank 3 (local rank 1) on host-1 failed first, exit code 1: RuntimeError: no luck" in bad.stdout
+    assert re.search(
+        r"^FAILED  rank 3 on host-1 failed first at .*: RuntimeError: no luck", bad.stdout, re.MULTILINE
+    )
+    assert "attempt-1/logs/host-1.rank3.err" in bad.stdout
 
 
 def test_a_run_outlives_the_terminal_that_follows_it(site: Site) -> None:

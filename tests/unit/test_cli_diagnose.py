@@ -19,7 +19,13 @@ def failed(tmp_path):
 def test_the_command_says_what_failed_and_what_to_try(failed):
     result = click("diagnose", str(failed.path))
     assert result.return_value == 0
-    words = ["job-made", "FAILED", "rank 3 on node-1 (GPU 3) failed first", "node-1.rank3.err:3", "what to try"]
+    words = [
+        "job-made",
+        "FAILED",
+        "rank 3 on node-1 (GPU 3) failed first",
+        "node-1.rank3.err:3",
+        "what to try",
+    ]
     assert [word for word in words if word not in result.output] == []
 
 

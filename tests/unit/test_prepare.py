@@ -73,3 +73,21 @@ def test_what_was_changed_in_the_configuration_is_said(made):
     assert [each.severity for each in quiet.findings if each.rule == "auto-filled"] == ["note"]
     assert not any("auto" in warning for warning in quiet.warnings)
     assert quiet.plan.deepspeed["zero_optimization"]["reduce_bucket_size"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("patterns", "told"),
+    [
+        (None, "mine.yaml: cannot read the file of patterns: No such file or directory"),
+        (
+            "patterns: [{category: gone, match: x}]",
+            "mine.yaml: patterns[0].category: there is no such category",
+        ),
+    ],
+)
+def test_patterns_of_ones_own_are_read_before_the_start(made, tmp_path, patterns, told):
+    if patterns is not None:
+        (tmp_path / "mine.yaml").write_text(patterns)
+    with pytest.raises(JobFileError) as caught:
+        made([], "monitor.patterns=[mine.yaml]")
+    assert told in str(caught.value)

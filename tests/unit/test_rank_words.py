@@ -51,6 +51,7 @@ frame #0: c10::Error::Error(c10::SourceLocation) + 0x57 (0x7f12 in libc10.so)
         ("Traceback (most recent call last):\n  File cut off", "  File cut off"),
         ("x" * 600, "x" * 500),
         (PREFIXED, "ValueError: bad"),
+        ("[W1121 18:06:23.5 socket.cpp:207] [c10d] The hostname of the client cannot be retrieved\n", ""),
         ("[E1 x] Watchdog\nhost:1:2 [3] NCCL INFO No plugin found\n", "[E1 x] Watchdog"),
         (TAKEN_DOWN, "Exception: Installed CUDA version 11.0 does not match"),
         (WATCHDOG, "[Rank 3] Watchdog caught collective operation timeout"),

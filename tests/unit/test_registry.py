@@ -55,6 +55,17 @@ def test_what_is_not_one_run_is_told_with_those_there_are(tmp_path, word, told):
     assert caught.value.exit_code == 2
 
 
+def test_of_many_ids_the_latest_are_told_and_that_there_are_more(tmp_path):
+    for number in range(8):
+        make(tmp_path / "runs", f"zero-{number}", 8 - number)
+    with pytest.raises(RunNotFoundError) as caught:
+        registry.find("zero", tmp_path / "runs")
+    told = "fix: one of: zero-7, zero-6, zero-5, zero-4, zero-3; 3 more in `orchestrate list -n 0`"
+    assert told in str(caught.value)
+    with pytest.raises(RunNotFoundError, match=r"is no run directory: it has no plan\.json"):
+        registry.find(str(tmp_path), tmp_path / "runs")
+
+
 def test_without_any_run_nothing_is_last():
     with pytest.raises(RunNotFoundError, match="orchestrate list"):
         registry.find("last")

@@ -82,6 +82,17 @@ def test_the_rank_with_the_lowest_number_tells():
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "last"), [(2.5, 2.5), (math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
+)
+def test_a_last_value_that_is_no_number_is_not_passed_over(value, last):
+    curve = Curve()
+    assert curve.last is None
+    for told in (3.0, value):
+        curve.add(record(1), told)
+    assert curve.last == last
+
+
 def test_bands_hold_the_lowest_the_mean_and_the_highest_of_each_stretch():
     band = Band(0, 100, bins=10)
     for time, value in ((5, 1.0), (9, 3.0), (55, 7.0), (999, 2.0), (7, math.inf)):

@@ -49,6 +49,12 @@ Thread 7 (idle): "MainThread"
     save_checkpoint ({SITE}/deepspeed/runtime/engine.py:3600)
     <module> ({SITE}/trainer/__main__.py:9)
 """
+QUALIFIED = f"""
+Thread 7 (idle): "MainThread"
+    Work.wait ({SITE}/deepspeed/runtime/comm/handles.py:40)
+    Trainer.fit.<locals>.<lambda> (/home/me/my code (old)/train.py:9)
+    <module> (/home/me/my code (old)/train.py:31)
+"""
 FAULT = f"""step 3
 Fatal Python error: Aborted
 
@@ -72,6 +78,7 @@ Extension modules: numpy.core, torch._C (total: 42)
         (BACKWARD, "train.py:22 step", True, "graph.py:841 _engine_run_backward"),
         (LOADER, "train.py:31 <module>", False, "threading.py:331 wait"),
         (MODULE, "torch.py:413 barrier", True, ""),
+        (QUALIFIED, "train.py:9 Trainer.fit.<locals>.<lambda>", True, "handles.py:40 Work.wait"),
         (FAULT, "data.py:57 read_batch", False, ""),
     ],
 )

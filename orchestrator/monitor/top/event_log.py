@@ -113,7 +113,7 @@ _ROUTINE = {
     "launcher_started": "launcher started",
     "rank_start": "started",
     "sigterm": "told to end (SIGTERM)",
-    "host_ended": "has ended everything",
+    "host_ended": "nothing of the run is left",
 }
 
 
