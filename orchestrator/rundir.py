@@ -127,9 +127,10 @@ class RunDir:
 
     def add_event(self, event: str, **details: Any) -> None:
         """Append one event; a full disk loses the event and not the run."""
-        line = json.dumps({"time": time.time(), "event": event, **details}, ensure_ascii=False)
-        with contextlib.suppress(OSError), self.events_file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = json.dumps({"time": time.time(), "event": event, **details}, ensure_ascii=False) + "\n"
+        # One write(2), as threads append too; half a character (a surrogate) has no UTF-8.
+        with contextlib.suppress(OSError), self.events_file.open("ab", buffering=0) as file:
+            file.write(line.encode("utf-8", "replace"))
 
 
 class AttemptDir:

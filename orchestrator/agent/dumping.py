@@ -8,8 +8,10 @@ that to the agent and what it starts (rank.py), so it works under Yama's usual r
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,10 @@ TOOL = "py-spy"
 _SECONDS = 20.0  # for one rank: symbols of a large program on a slow disk
 _AT_ONCE = 4
 _MOST = 1 << 20  # bytes of one rank's stacks
+_LONGEST = 300  # characters of a line of source
+_FRAME = r"\n {2,}\S+ \((.+?):(\d+)\)\n"
+_MAIN = re.compile('"MainThread"' + _FRAME)
+_ONLY = re.compile(r"\nThread [^\n]*" + _FRAME)  # one that never imported threading has no name
 _STATES = {"D": "waits for a disk or a driver, and cannot be interrupted", "T": "stopped", "Z": "has ended"}
 
 
@@ -62,7 +68,7 @@ class Dumper:
             why = f"there is no {TOOL} beside {self._python}, nor on PATH; pip install {TOOL}"
         message = {"t": "dumped", "id": order, "rank": rank, "how": TOOL if text else "", "why": why}
         message["lacks"] = not tool
-        facts = kernel_facts(pid)
+        facts = kernel_facts(pid) + source_line(text, pid)
         self._answers.put((message, f"{facts}{text}".encode("utf-8", "replace")[:_MOST]))
 
     def take_tool(self, message: dict[str, Any]) -> None:
@@ -111,6 +117,22 @@ def _run(words: list[str]) -> tuple[str, str]:
     text = done.stdout.decode("utf-8", "replace")
     said = done.stderr.decode("utf-8", "replace").split("\n")
     return (text, "") if "Thread" in text else ("", f"{TOOL}: {next(filter(None, said), 'it said nothing')}")
+
+
+def source_line(text: str, pid: int) -> str:
+    """Return the line of source that the main thread stands on, as one that begins with `#`; "" if unknown.
+
+    Calls into C++ (`work.wait()`, `loss.item()`) have no frame of their own: only the line tells of them.
+    """
+    match = _MAIN.search(text) or _ONLY.search(text)
+    if match is None:
+        return ""
+    try:
+        with open(os.path.join(f"/proc/{pid}/cwd", match[1]), encoding="utf-8", errors="replace") as file:
+            found = next(itertools.islice(file, int(match[2]) - 1, None), "").strip()
+    except OSError:
+        return ""
+    return f"# line {match[2]}: {found[:_LONGEST]}\n" if found else ""
 
 
 def python_processes(pid: int) -> list[int]:

@@ -10,6 +10,7 @@ _LONGEST = 500
 # torch 2.13 puts this before every line of an uncaught exception once the process group is there.
 _RANK = re.compile(r"^(?:\[rank\d+\]:\s?)+")
 _TRACEBACK = "Traceback (most recent call last)"
+_UNCAUGHT = re.compile(r"^\[rank\d+\]:\s?Traceback ", re.MULTILINE)
 # Python takes objects down after the exception: what these raise has nothing to do with it.
 _AFTERWARDS = ("Exception ignored ", "Error in atexit", "Error in sys.excepthook")
 _TERMINATED = re.compile(r"^\s*what\(\):\s*(.+)")
@@ -36,7 +37,7 @@ def last_line(text: str) -> str:
     return (_exception(lines) or _giving_up(lines) or _last(lines))[:_LONGEST]
 
 
-def when_raised(text: str, err: str, beside: str, ended: float) -> float | None:
+def when_raised(text: str, err: str, beside: str, ended: float, by_signal: bool) -> float | None:
     """Return when a rank raised the exception it ended with: when its stderr was last written to.
 
     A rank ends up to seconds after that, so that of two the one that raised first may end last.
@@ -46,12 +47,14 @@ def when_raised(text: str, err: str, beside: str, ended: float) -> float | None:
         err: the file.
         beside: a file that may be written, on the same disk.
         ended: when the process ended.
+        by_signal: it did not end by itself, so that its last exception may be one that it had caught. What
+            torch's excepthook has printed ("[rank3]: Traceback") was not.
 
     Returns:
         Epoch seconds of this host's clock; None where there is no exception, or the file has the time of
         another clock (that of a file server), or it was written to too long before.
     """
-    if not _exception(_lines(text)):
+    if not _exception(_lines(text)) or (by_signal and not _UNCAUGHT.search(text)):
         return None
     try:
         said = os.stat(err).st_mtime

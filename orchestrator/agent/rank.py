@@ -166,7 +166,7 @@ class Shim:
             time=ended,
             message=message if code else "",
             raised_time=raised,
-            said_time=self._when_raised(ended) if code else None,
+            said_time=self._when_raised(ended, code < 0) if code else None,
         )
         with contextlib.suppress(OSError):  # a full disk: the agent still hears it
             with open(self.record_path + ".tmp", "w", encoding="utf-8") as file:
@@ -174,8 +174,8 @@ class Shim:
             os.replace(self.record_path + ".tmp", self.record_path)
         self._tell(dict(self.record, event="exit"))
 
-    def _when_raised(self, ended: float) -> float | None:
-        return when_raised(_tail(self.err), self.err, self.record_path + ".tmp", ended)
+    def _when_raised(self, ended: float, by_signal: bool) -> float | None:
+        return when_raised(_tail(self.err), self.err, self.record_path + ".tmp", ended, by_signal)
 
     def _tell(self, message: dict[str, Any]) -> None:
         # Without an agent to hear it the record on disk stays, and the keeper ends us.

@@ -89,13 +89,18 @@ def _refuse_contradictions(**words: Any) -> None:
 def _selection(words: dict[str, Any]) -> Selection:
     from orchestrator.monitor.logs import Selection
 
+    since, until = _moment("--since", words["since"]), _moment("--until", words["until"])
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError(
+            f"--until {words['until']} is no later than --since {words['since']}: nothing lies between them"
+        )
     return Selection(
         hosts=frozenset(name for text in words["hosts"] for name in _hosts(text)),
         ranks=_ranks(words["ranks"]),
         pattern=_regex(words["pattern"]),
         kinds=frozenset(kind for kind in ("out", "err", "log") if words[kind]),
-        since=_moment("--since", words["since"]),
-        until=_moment("--until", words["until"]),
+        since=since,
+        until=until,
         tail=words["tail"],
     )
 

@@ -39,6 +39,9 @@ def notify_command(job: Path, overrides: tuple[str, ...], *, show: bool, as_json
         fix = "add notify: [{on: [failure], mail: you@example.org}]"
         raise JobFileError(Problem("tells nobody: it has no notify", str(job), fix=fix))
     message = _test_message(loaded)
+    if show and as_json:
+        print_json({"subject": message.subject, "text": message.text})
+        return 0
     if show:
         click.echo(f"{message.subject}\n{message.text}")
         return 0

@@ -70,11 +70,14 @@ def status_command(run: str, run_root: Path, as_json: bool) -> int:
         told = {"diagnosis": read_json(found.diagnosis_file), "verdict": found.verdict()}
         print_json(known | told | {"hosts": host_rows(found), "events": events(found)[-_LAST_EVENTS:]})
         return 0
-    click.echo(f"{click.style(found.run_id, bold=True)}  {coloured(status['state'])}  {status['reason']}")
+    reason = f"  {status['reason']}" if status["reason"] else ""
+    click.echo(f"{click.style(found.run_id, bold=True)}  {coloured(status['state'])}{reason}")
     for what, words in _words(found, known):
         click.echo(f"{what:<10} {words}")
     rows = [[row["host"], row["state"], row["ranks"], row["message"]] for row in host_rows(found)]
-    print_table(["host", "state", "ranks", "what"], rows)
+    print_table(
+        ["host", "state" if status["state"] is not State.LOST else "last seen", "ranks", "what"], rows
+    )
     _print_events(found)
     return 0
 

@@ -34,6 +34,8 @@ def top_command(run: str, web: bool, port: int, run_root: Path) -> int:
     """
     from orchestrator.login import records
 
+    if port and not web:
+        raise click.UsageError("--port goes with --web")
     _need("textual")
     far = records.find(run, run_root)
     if far is not None:
@@ -90,13 +92,13 @@ def _need_terminal(run_id: str) -> None:
     """Make sure that there is a screen to draw on: a terminal, or a browser's (textual-serve's driver).
 
     Raises:
-        OrchestratorError: there is none.
+        CommandError: there is none.
     """
-    from orchestrator.errors import OrchestratorError, Problem
+    from orchestrator.errors import CommandError, Problem
 
     if "TEXTUAL_DRIVER" not in os.environ and not (sys.stdin.isatty() and sys.stdout.isatty()):
         fix = f"without one, `orchestrate status {run_id}` or `orchestrate logs -f {run_id}`"
-        raise OrchestratorError(Problem("needs a terminal", "top", fix=fix))
+        raise CommandError(Problem("needs a terminal", "top", fix=fix))
 
 
 def _show(run: RunDir) -> int:

@@ -18,6 +18,7 @@ _WANTED = {
 }
 _NEEDLES = tuple(f'"{name}"'.encode() for name in sorted(_WANTED))
 _BEFORE, _AFTER = 120.0, 60.0  # seconds around a failure in which a fault of its host may be its reason
+_UNNAMED = 10.0  # the same, for a process that the kernel ended and that no rank is known to own
 _SAMPLES_TAIL = 256 << 10  # bytes
 
 
@@ -83,7 +84,7 @@ def faults_text(events: Sequence[Event], host: str, rank: int | None, time: floa
     lines = [
         Line(_words(event.data), event.line)
         for event in events
-        if _concerns(event.data, host, rank) and _is_near(event.data.get("time"), time)
+        if _concerns(event.data, host, rank) and _is_near(event.data, event.data.get("time"), time)
     ]
     return Text("event", "events.jsonl", tuple(line for line in lines if line.text))
 
@@ -94,9 +95,16 @@ def _concerns(event: dict[str, Any], host: str, rank: int | None) -> bool:
     return here and event.get("rank") in {None, rank}
 
 
-def _is_near(when: Any, time: float | None) -> bool:
+def _is_near(fault: dict[str, Any], when: Any, time: float | None) -> bool:
+    """Tell whether a fault came when it may be the reason.
+
+    Agents name the rank of a process that the kernel ended. Without one it is most often somebody else's, of
+    another job on this host, but for one in a container (its number is another there) or a young child.
+    """
     if time is None or not isinstance(when, int | float):
         return True
+    if "rank" not in fault and "oom_kill" in {fault.get("event"), fault.get("what")}:
+        return abs(float(when) - time) <= _UNNAMED
     return time - _BEFORE <= float(when) <= time + _AFTER
 
 
@@ -110,21 +118,23 @@ def _words(event: dict[str, Any]) -> str:
     return ""
 
 
-def sampled_faults(path: Path, base: Path, time: float | None, offset: float) -> Text:
+def sampled_faults(path: Path, base: Path, rank: int | None, time: float | None, offset: float) -> Text:
     """Return the faults in the end of a host's samples, where the collector has made no events of them.
 
     Args:
         path: `HOST.samples`; its times are the host's clock.
         base: the run directory.
+        rank: whose failure it is; None for the host's.
         time: of the failure, supervisor's clock.
         offset: host's clock minus the supervisor's, seconds.
     """
     lines = [
         Line(_fault_words(fault))
         for sample in _last_samples(path)
-        if _is_near(sample.get("time"), None if time is None else time + offset)
         for fault in sample.get("faults") or ()
         if isinstance(fault, dict)
+        and fault.get("rank") in {None, rank}
+        and _is_near(fault, sample.get("time"), None if time is None else time + offset)
     ]
     return Text("event", str(path.relative_to(base)), tuple(lines))
 

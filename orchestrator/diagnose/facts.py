@@ -14,6 +14,7 @@ stage0 … stage3, no_zero     ZeRO's stage; no DeepSpeed section
 offload_optimizer, offload_param, hpz, quantized, fp16, bf16, offload_any
 accumulates  gradient accumulation is more than one step
 micro1      the micro batch is 1 already
+checkpoints, no_checkpoints     whether the job file says where the script saves
 simulated, slurm, pdsh, ssh, local     the backend
 signal, oom_signal   killed by a signal; by SIGKILL
 many_ranks  several ranks said the same
@@ -94,7 +95,7 @@ def _bytes(number: str, unit: str) -> float:
 def _of_plan(plan: LaunchPlan | None) -> set[str]:
     if plan is None:
         return set()
-    found = {plan.backend}
+    found = {plan.backend, "checkpoints" if plan.checkpoint_dir else "no_checkpoints"}
     config = plan.deepspeed or {}
     zero: dict[str, Any] = config.get("zero_optimization") or {}
     found.add(f"stage{zero.get('stage', 0)}" if config else "no_zero")

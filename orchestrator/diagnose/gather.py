@@ -15,7 +15,7 @@ from orchestrator.plan import file_name
 from orchestrator.rundir import read_json
 
 if TYPE_CHECKING:
-    from orchestrator.plan import LaunchPlan
+    from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.rundir import AttemptDir, RunDir
 
 _AGENTS_OWN = "[orchestrate "  # an agent's own lines in a host's log
@@ -135,14 +135,18 @@ def _plan(run: RunDir, shown: AttemptDir | None) -> LaunchPlan | None:
 def _suspect(cause: dict[str, Any], plan: LaunchPlan | None, about: dict[str, Any]) -> Suspect:
     """Return a cause of the verdict; with its GPU, where its host has told that it has some."""
     known = {name: cause.get(name) for name in ("rank", "local_rank", "exit_code", "signal", "time")}
-    gpu = None
-    without = (about.get(cause["host"]) or {}).get("gpus") == 0
+    gpu, local = None, known["local_rank"]
     for host in plan.hosts if plan is not None else ():
-        local = known["local_rank"]
-        if host.name == cause["host"] and local is not None and local < len(host.devices) and not without:
-            gpu = host.devices[local]
+        if host.name == cause["host"] and local is not None:
+            gpu = gpu_of(host, local, about)
     said = str(cause.get("message") or "")
     return Suspect(host=cause["host"], gpu=gpu, message=said, log=str(cause.get("log", "")), **known)
+
+
+def gpu_of(host: PlannedHost, local_rank: int, about: dict[str, Any]) -> int | None:
+    """Return the index of a rank's GPU on its host; None for a host that has told that it has none."""
+    without = (about.get(host.name) or {}).get("gpus") == 0
+    return None if without or local_rank >= len(host.devices) else host.devices[local_rank]
 
 
 def _texts_of(
@@ -154,7 +158,8 @@ def _texts_of(
     faults = faults_text(events, suspect.host, suspect.rank, suspect.time)
     if not faults.lines:
         offset = _offset(attempt, suspect.host)
-        faults = sampled_faults(attempt.logs / f"{stem}.samples", run.path, suspect.time, offset)
+        path = attempt.logs / f"{stem}.samples"
+        faults = sampled_faults(path, run.path, suspect.rank, suspect.time, offset)
     if suspect.rank is None:
         return (text_of("message", suspect.message, "verdict.json"), host_log, faults)
     own = attempt.logs / f"{stem}.rank{suspect.rank}"

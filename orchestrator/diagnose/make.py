@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.diagnose.choose import Found, choose
 from orchestrator.diagnose.facts import facts_of
-from orchestrator.diagnose.gather import Case, gather
+from orchestrator.diagnose.gather import Case, gather, gpu_of
 from orchestrator.diagnose.model import Diagnosis, Evidence, Suspect
 from orchestrator.diagnose.patterns import Book, load
 from orchestrator.diagnose.sentence import sentence, short
@@ -97,7 +97,8 @@ def _stuck(case: Case, rank: int, found: Found) -> Suspect:
         return Suspect("", rank, message=where, time=since)
     local = rank - host.first_rank
     log = f"{host.file_name}.rank{rank}.err"
-    return Suspect(host.name, rank, local, host.devices[local], message=where, time=since, log=log)
+    about = (read_json(case.attempt.hosts_file) if case.attempt is not None else None) or {}
+    return Suspect(host.name, rank, local, gpu_of(host, local, about), message=where, time=since, log=log)
 
 
 def _words(case: Case, found: Found, first: Suspect | None) -> dict[str, str]:

@@ -55,13 +55,20 @@ def _doing(case: Case) -> str:
     return f"{status['state']}: {status['reason']}" if status["reason"] else f"the run is {status['state']}"
 
 
+def _reason(case: Case) -> str:
+    """Return what `status` says of a run that has left no verdict, with what can still be done."""
+    from orchestrator.monitor.status import current_status  # noqa: PLC0415 - it would import us
+
+    return str(current_status(case.run)["reason"])
+
+
 def _without_suspect(case: Case, found: Found, message: str) -> str:
     if not found.category:
         return case.summary or _doing(case)
     if case.state == State.SUCCEEDED:
         return f"{case.summary}, but its loss was no number any more at step {case.step}"
     if not case.summary:
-        return message
+        return (_reason(case) if case.state == State.LOST else "") or message
     if found.category in BY_STATE.values() or not message or message.lower() in case.summary.lower():
         return case.summary
     return f"{case.summary} ({message})"
@@ -73,11 +80,11 @@ def _of_hang(case: Case, found: Found, first: Suspect | None, candidates: tuple[
     who = _name(first) if first else f"ranks {_listed([str(one.rank) for one in candidates])}"
     over = State(case.state).is_final if case.state in State.__members__ else False
     verb = "hung" if over else "hangs" if first else "hang"
-    where = f" in {first.message}" if first and first.message else ""
+    when = _when(case, first) if over else _when(case, first).replace(" at ", " since ", 1)
+    where, whom = (f", in {first.message}" if first and first.message else ""), "it" if first else "them"
     wait = "waited" if over else "wait" if waiting != 1 else "waits"
-    others = f" while {waiting} other rank{'s' if waiting != 1 else ''} {wait} for it" if waiting else ""
-    silent = f"; nothing was heard of it for {data['silent']:.0f} s" if data.get("silent") else ""
-    return f"{who} {verb}{_when(case, first)}{where}{others}{silent}"
+    others = f", while {waiting} other rank{'s' if waiting != 1 else ''} {wait} for {whom}" if waiting else ""
+    return f"{who} {verb}{when}{where}{others}"
 
 
 def _name(suspect: Suspect) -> str:

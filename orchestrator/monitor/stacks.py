@@ -13,6 +13,8 @@ _THREAD = re.compile(r"^(Current thread|Thread) (\S+).*$")
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3[\d.]*/|^<frozen |^<string>$")
 _COLLECTIVE = re.compile(r"(?:^|/)(?:torch/distributed|deepspeed/comm)/|ProcessGroup|gloo::|nccl[A-Z]")
 _WAITS = re.compile(r"(?:^|\.)_?(?:wait|barrier|synchronize|monitored_barrier|_engine_run_backward)$")
+# What torch does in C++ for a line of Python: wait for a collective, or for a GPU, which waits for one.
+_CALLS = re.compile(r"^# line \d+: .*(?:\.(?:wait|item|cpu|tolist|synchronize)\(|\bdist\.)", re.MULTILINE)
 _COMPUTES = re.compile(r"(?:^|/)(?:torch|deepspeed|accelerate)/")
 
 
@@ -73,7 +75,8 @@ def where(text: str) -> Place | None:
     innermost = main.frames[0]
     own = next((frame for frame in main.frames if not _LIBRARY.search(frame.file)), innermost)
     inner = "" if own is innermost else str(innermost)
-    return Place(own.file, own.line, own.function, _is_waiting(main.frames), inner)
+    waiting = _is_waiting(main.frames) or _CALLS.search(text) is not None
+    return Place(own.file, own.line, own.function, waiting, inner)
 
 
 def _is_waiting(frames: list[Frame]) -> bool:
@@ -85,7 +88,7 @@ def _is_waiting(frames: list[Frame]) -> bool:
     for frame in frames:
         if _COLLECTIVE.search(frame.file) or _COLLECTIVE.search(frame.function):
             return True
-        if _WAITS.match(frame.function) and _COMPUTES.search(frame.file):
+        if _WAITS.search(frame.function) and _COMPUTES.search(frame.file):
             return True
         if not _LIBRARY.search(frame.file) or _COMPUTES.search(frame.file):
             return False

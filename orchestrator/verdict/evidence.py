@@ -90,7 +90,12 @@ class RankEnd:
         if told is None:
             return False
         recorded = raised is not None and raised + _RAISED_SECONDS <= told
-        return recorded or (said is not None and self.exit_code == 1 and said + _SAID_SECONDS < told)
+        return recorded or (said is not None and self._by_itself and said + _SAID_SECONDS < told)
+
+    @property
+    def _by_itself(self) -> bool:
+        """Tell whether it ended as an exception ends a rank, or was killed while that took its time."""
+        return self.exit_code == 1 or self.signal in _STOPS
 
     @property
     def failed_by_itself(self) -> bool:

@@ -172,6 +172,8 @@ def _failed_on(host: HostEnd) -> list[RankEnd]:
 
 
 def _died_of_sigterm(rank: RankEnd) -> bool:
+    if rank.raised_before_term:
+        return False  # it was ending already
     return rank.signal == signal.SIGTERM or rank.exit_code == 128 + signal.SIGTERM
 
 

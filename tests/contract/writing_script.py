@@ -1,7 +1,7 @@
 """Ranks that write what breaks programs which read logs, and whose log files are cut short and replaced.
 
-Each rank notes in `FOLDER/rank-K.out` and `.err` what it writes to its own stdout and stderr, and goes from one
-step to the next once FOLDER holds a file that is called like it.
+Each rank notes in `FOLDER/rank-K.out` and `.err` what it writes to its own stdout and stderr, and goes from
+one step to the next once FOLDER holds a file that is called like it.
 """
 
 import os

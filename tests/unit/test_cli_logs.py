@@ -59,6 +59,7 @@ def test_logs_can_be_narrowed(zero_run, words, lines):
         (["--rank", "5-2"], 2, "no set of ranks"),
         (["--rank", "²"], 2, "no set of ranks"),
         (["--grep", "("], 2, "'(' is no regular expression"),
+        (["--since", "5m", "--until", "10m"], 2, "--until 10m is no later than --since 5m"),
         (["--nonsense"], 2, "No such option"),
     ],
 )

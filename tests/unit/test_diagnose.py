@@ -87,7 +87,7 @@ def test_a_hang_names_who_is_stuck_and_where(tmp_path):
     told = diagnose(run)
     assert (told.category, told.first.rank, told.first.host, told.first.gpu) == ("hang", 5, "node-2", 5)
     assert "rank 5 on node-2 (GPU 5) hangs" in told.summary
-    assert "in data.py:57 readline while 7 other ranks wait for it" in told.summary
+    assert ", in data.py:57 readline, while 7 other ranks wait for it" in told.summary
     assert [line.file for line in told.evidence] == ["events.jsonl", "attempt-1/dumps/node-2.rank5.txt"]
     add_event(run, event="hang_over")
     assert diagnose(run).category == ""
@@ -103,14 +103,37 @@ def test_a_slow_host_of_a_run_that_goes_on_is_told_with_its_figures(tmp_path):
     assert diagnose(run).category == ""
 
 
-@pytest.mark.parametrize(("used", "category"), [(0.5, "killed"), (0.97, "host_oom")])
-def test_a_kill_while_the_memory_was_full_is_the_kernels(failed, used, category):
+def kill(failed):
+    """Make SIGKILL, without a word, of the failure of `failed`; return when it came."""
     verdict = failed.verdict()
     for cause in (verdict["first_failure"], *verdict["candidates"]):
         cause |= {"message": "", "signal": 9, "exit_code": None}
     write_json(failed.verdict_file, verdict)
     (failed.path / "attempt-1/logs/node-1.rank3.err").write_text("")
-    record = {"time": verdict["first_failure"]["time"] - 5, "attempt": 1, "kind": "host", "host": "node-1"}
+    return verdict["first_failure"]["time"]
+
+
+@pytest.mark.parametrize(
+    ("before", "named", "category"),
+    [(60, {"rank": 3}, "host_oom"), (60, {}, "killed"), (1, {}, "host_oom"), (1, {"rank": 2}, "killed")],
+)
+@pytest.mark.parametrize("as_event", [True, False])
+def test_a_process_of_somebody_else_that_the_kernel_ended_explains_nothing(
+    failed, before, named, category, as_event
+):
+    fault = {"what": "oom_kill", "text": "Out of memory: Killed process 7291 (python)", **named}
+    when = kill(failed) - before
+    if as_event:
+        add_event(failed, **fault | {"event": "oom_kill", "host": "node-1", "time": when})
+    else:
+        with (failed.path / "attempt-1/logs/node-1.samples").open("a") as file:
+            file.write(json.dumps({"time": when, "faults": [fault]}) + "\n")
+    assert diagnose(failed).category == category
+
+
+@pytest.mark.parametrize(("used", "category"), [(0.5, "killed"), (0.97, "host_oom")])
+def test_a_kill_while_the_memory_was_full_is_the_kernels(failed, used, category):
+    record = {"time": kill(failed) - 5, "attempt": 1, "kind": "host", "host": "node-1"}
     with failed.metrics_file.open("a") as file:
         file.write(json.dumps({**record, "memory": used * 2**40, "memory_total": 2**40}) + "\n")
     assert diagnose(failed).category == category
@@ -158,7 +181,17 @@ IDLE = "12.59 GiB is reserved by PyTorch but unallocated."
     ],
 )  # fmt: skip
 def test_what_was_said_tells_where_the_memory_went(failed, said, facts):
-    assert facts_of(gather(failed), said) - {"local", "no_zero"} == facts
+    assert facts_of(gather(failed), said) - {"local", "no_zero", "no_checkpoints"} == facts
+
+
+def test_a_run_that_can_go_on_is_told_how_and_another_that_it_cannot(failed):
+    write_json(failed.verdict_file, failed.verdict() | {"state": "CANCELLED", "candidates": []})
+    assert "names no `train.checkpoint_dir`" in diagnose(failed).advice[0]
+    plan = json.loads(failed.plan_file.read_text())
+    write_json(failed.plan_file, plan | {"checkpoint_dir": "/there"})
+    assert diagnose(failed).advice == (
+        "`orchestrate resume job-made` goes on from the last complete checkpoint.",
+    )
 
 
 def test_advice_fits_the_settings_of_the_run(tmp_path):

@@ -47,6 +47,7 @@ def test_a_rank_is_dumped_below_the_shell_that_started_it(spawn, tmp_path):
     place = where(payload.decode())
     assert (str(place), place.waiting) == ("script.py:5 read_batch", False)
     assert payload.startswith(f"# pid {shell.pid}, state S".encode())
+    assert b"\n# line 5: time.sleep(600)\n" in payload
 
 
 def test_what_runs_no_python_says_so(spawn, tmp_path):

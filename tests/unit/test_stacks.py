@@ -87,6 +87,24 @@ def test_the_place_is_the_innermost_line_of_the_users_own(text, place, waiting, 
     assert (str(found), found.waiting, found.inner) == (place, waiting, inner)
 
 
+@pytest.mark.parametrize(
+    ("line", "waiting"),
+    [
+        ("work.wait()", True),
+        ("total += loss.item()", True),
+        ("dist.all_reduce(x)", True),
+        ("torch.cuda.synchronize()", True),
+        ("time.sleep(600)", False),
+        ("await_item(x)", False),
+        ("return os.read(reader, 1)", False),
+    ],
+)
+def test_a_line_that_waits_in_cpp_is_known_by_its_text(line, waiting):
+    stack = 'Thread 7 (idle): "MainThread"\n    main (/t.py:8)\n    <module> (/t.py:9)\n'
+    found = where(f"# pid 7, state S\n# line 8: {line}\n{stack}")
+    assert (str(found), found.waiting) == ("t.py:8 main", waiting)
+
+
 def test_the_whole_path_is_kept():
     assert where(DATA).file == "/home/me/data.py"
     assert where(FAULT).file == "/home/me/my data (old)/data.py"

@@ -83,6 +83,11 @@ def test_who_raised_before_it_was_told_failed_by_itself():
     assert named(host(after, raised(1, 10.5, 11.9))) == 1
 
 
+def test_who_raised_first_but_was_killed_while_it_ended_is_still_the_cause():
+    killed = raised(0, 10.0, 12.5, term_time=12.0, signal=15)
+    assert named(host(killed, raised(1, 10.5, 11.9))) == 0
+
+
 def test_two_that_raised_within_the_files_clock_are_undetermined():
     assert suspects(host(raised(0, 10.0, 14.0), raised(1, 10.008, 12.0))) == {0, 1}
 
@@ -99,9 +104,9 @@ def err(tmp_path):
     return path
 
 
-def asked(err, text=None, ended=None):
+def asked(err, text=None, *, by_signal=False):
     text = err.read_text() if text is None else text
-    return when_raised(text, str(err), str(err.with_name("beside")), ended or time.time())
+    return when_raised(text, str(err), str(err.with_name("beside")), time.time(), by_signal)
 
 
 def test_the_time_of_the_last_words_is_told_for_exceptions_alone(err):
@@ -116,7 +121,14 @@ def test_words_of_long_ago_or_of_the_future_tell_nothing(err):
 
 
 def test_a_disk_that_cannot_be_written_tells_nothing(err):
-    assert when_raised(err.read_text(), str(err), str(err.with_name("no") / "such"), time.time()) is None
+    beside = str(err.with_name("no") / "such")
+    assert when_raised(err.read_text(), str(err), beside, time.time(), by_signal=False) is None
+
+
+def test_of_a_rank_that_was_killed_only_an_exception_that_nobody_caught_counts(err):
+    assert asked(err, by_signal=True) is None
+    err.write_text("".join(f"[rank2]: {line}\n" for line in err.read_text().splitlines()))
+    assert asked(err, by_signal=True) == err.stat().st_mtime
 
 
 # -- kept evidence ----------------------------------------------------------------------------------

@@ -175,8 +175,8 @@ def _checkpoint(event: dict[str, Any]) -> str:
 
 
 def _notified(event: dict[str, Any]) -> str:
-    how = "told" if event.get("ok") else f"could not tell ({event.get('why')})"
-    return f"{how} {event.get('to')} of the {event.get('what')}"
+    whom = f"{event.get('to')} of the {event.get('what')}"
+    return f"told {whom}" if event.get("ok") else f"could not tell {whom}: {event.get('why')}"
 
 
 def _verdict(event: dict[str, Any]) -> str:
@@ -187,7 +187,7 @@ _TELLERS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
     "supervisor": (0, lambda e: f"supervisor started on {e.get('host')}, pid {e.get('pid')}"),
     "attempt": (1, lambda e: f"attempt {e.get('attempt')} begins"),
     "start": (0, lambda e: f"all hosts start; master {e.get('master')} port {e.get('port')}"),
-    "first_step": (1, lambda e: f"first step told: {e.get('step')}"),
+    "first_step": (1, lambda e: f"first step reported: {e.get('step')}"),
     "rank_exit": (2, _rank_exit),
     "host_failed": (2, lambda e: f"{e.get('host')} failed: {e.get('why')}"),
     "hang": (2, _hang),
