@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.hosts import Host, HostPool
+from orchestrator.hosts.dialects import slot_filter
 from orchestrator.notify.needs import values_for
 from orchestrator.plan import LaunchPlan, make_plan, plan_hosts
 from orchestrator.render import RenderedFile, render
@@ -87,7 +88,7 @@ def prepare(
     plan = make_plan(
         job,
         pool,
-        ds_filter=_slot_filter(pool),
+        ds_filter=slot_filter(pool),
         deepspeed=deepspeed,
         env_file=env_file,
         run_id=run_id,
@@ -145,7 +146,7 @@ def place(plan: LaunchPlan, job: LoadedJob, given: Sequence[str]) -> LaunchPlan:
     if errors:
         raise JobFileError(*errors)
     hosts = plan_hosts(pool, simulated=False)
-    return replace(plan, hosts=hosts, ds_filter=_slot_filter(pool), deepspeed=deepspeed)
+    return replace(plan, hosts=hosts, ds_filter=slot_filter(pool), deepspeed=deepspeed)
 
 
 def _with_batch_of(plan: LaunchPlan, job: LoadedJob, pool: HostPool) -> LoadedJob:
@@ -256,22 +257,6 @@ def _missing(where: str, path: Path | None, *, folder: bool = False) -> list[Pro
             "correct the path; relative ones start at the job file",
         )
     ]
-
-
-def _slot_filter(pool: HostPool) -> str:
-    """Return the DeepSpeed filter that selects the pool from the hostfile we render.
-
-    It is there for people and other tools: our agents take their slots from the plan. A name that
-    DeepSpeed's filters cannot say (IPv6) therefore costs only the filter.
-    """
-    from orchestrator.errors import FilterError  # noqa: PLC0415
-    from orchestrator.hosts.dialects import deepspeed_filter  # noqa: PLC0415
-
-    whole = HostPool(tuple(replace(host, slots=tuple(range(max(host.slots) + 1))) for host in pool.hosts))
-    try:
-        return deepspeed_filter(whole, pool)
-    except FilterError:
-        return ""
 
 
 def _deepspeed(job: LoadedJob, pool: HostPool) -> Built | None:

@@ -43,9 +43,7 @@ _COMMANDS = {
     "diagnose": _Entry("diagnose", "diagnose_command", "Say what failed first, why, and what to try."),
     "report": _Entry("report", "report_command", "Write one page that tells all of a run."),
     "compare": _Entry("report", "compare_command", "Lay runs over each other, and say what differed."),
-    "metrics": _Entry(
-        "metrics", "metrics_command", "Show step, loss, speed and load; serve or export them."
-    ),
+    "metrics": _Entry("metrics", "metrics_command", "Show step, loss, speed and load; serve or export them."),
     "cancel": _Entry("runs", "cancel_command", "End a run on every host."),
     "notify": _Entry("notify", "notify_command", "Send a test message to everybody that a job file names."),
     "checkpoint": _Entry(

@@ -26,6 +26,7 @@ _TIMED_OUT = frozenset({"collective_timeout", "hang"})
 _OF_GPUS = re.compile(r"CUDA|NCCL|cuda|nccl|cuBLAS|CUBLAS")
 _UNDER_NCCL = frozenset({"cuda_oom", "shared_memory", "wrong_interface", "gpu_fault", "disk_full"})
 _FULL = 0.95  # of a host's memory
+_NO_PLACE = 16 << 20  # bytes free on a disk, measured some seconds before
 _KILLED = (128 + signal.SIGKILL,)
 
 
@@ -96,7 +97,11 @@ def _of_summary(case: Case, book: Book, state: State) -> Found:
 def _of_suspects(case: Case, book: Book) -> Found:
     """Return what most of the suspects say; one that tells a cause counts before those that lost a peer."""
     pairs = zip(case.suspects, case.texts, strict=False)
-    found = [_with_memory(case, one, _of_suspect(one, (*texts, *case.common), book)) for one, texts in pairs]
+    found = [_of_suspect(one, (*texts, *case.common), book) for one, texts in pairs]
+    found = [
+        _with_disk(case, one, _with_memory(case, one, what))
+        for one, what in zip(case.suspects, found, strict=False)
+    ]
     sure = [one for one in found if one.pattern is None or one.pattern.strength != "symptom"] or found
     if not sure:
         return Found("unknown")
@@ -110,6 +115,18 @@ def _with_memory(case: Case, suspect: Suspect, found: Found) -> Found:
         return found
     used = case.memory_used(suspect)
     return Found("host_oom") if used is not None and used >= _FULL else found
+
+
+def _with_disk(case: Case, suspect: Suspect, found: Found) -> Found:
+    """Return what it is when a rank ended without a word while the disk of its logs was full.
+
+    Its traceback had no place there either.
+    """
+    left = case.disk_left(suspect) if found.category == "exit_code" and suspect.rank is not None else None
+    if left is None or left >= _NO_PLACE:
+        return found
+    line = Line(f"{suspect.host} had {left / 2**20:.1f} MiB left on the disk of the run's files")
+    return Found("disk_full", text=Text("event", "metrics.jsonl", (line,)), line=line)
 
 
 def _of_suspect(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> Found:

@@ -17,6 +17,7 @@ micro1      the micro batch is 1 already
 checkpoints, no_checkpoints     whether the job file says where the script saves
 simulated, slurm, pdsh, ssh, local     the backend
 signal, oom_signal   killed by a signal; by SIGKILL
+crash_signal, asked_signal     by one that a crash raises; by one that asks for the end, such as SIGTERM
 many_ranks  several ranks said the same
 """
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
 
 _KILL = 9
+_CRASH = frozenset(
+    {4, 5, 6, 7, 8, 11, 31}
+)  # SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS (Linux)
 _RESERVED = re.compile(r"(\d+(?:\.\d+)?) ([KMG]iB) is reserved by PyTorch but unallocated")
 _RESERVED_OLD = re.compile(
     r"(\d+(?:\.\d+)?) ([KMG]iB) already allocated;.*?(\d+(?:\.\d+)?) ([KMG]iB) reserved in total by PyTorch"
@@ -69,8 +73,13 @@ def facts_of(case: Case, said: str) -> frozenset[str]:
         found.add("shared_gpu")
     if any(one.signal for one in case.suspects):
         found.add("signal")
-    if any(one.signal == _KILL for one in case.suspects):
+    signals = {one.signal or max((one.exit_code or 0) - 128, 0) for one in case.suspects} - {0}
+    if _KILL in signals:
         found.add("oom_signal")
+    if signals & _CRASH:
+        found.add("crash_signal")
+    if signals - _CRASH - {_KILL}:
+        found.add("asked_signal")
     if len(case.suspects) > 1:
         found.add("many_ranks")
     return frozenset(found | _of_plan(case.plan))

@@ -79,10 +79,20 @@ class Case:
 
     def memory_used(self, suspect: Suspect) -> float | None:
         """Return which share of its host's memory was in use when it ended; None where that is not known."""
-        sample = last_record(self.run.metrics_file, "host", host=suspect.host, until=suspect.time)
+        sample = self._host_sample(suspect)
         used, whole = sample.get("memory"), sample.get("memory_total")
+        return float(used) / float(whole) if used and whole else None
+
+    def disk_left(self, suspect: Suspect) -> float | None:
+        """Return how many bytes were free where its host kept the run's files when it ended, if known."""
+        free = self._host_sample(suspect).get("disk_free")
+        return None if free is None else float(free)
+
+    def _host_sample(self, suspect: Suspect) -> dict[str, Any]:
+        """Return what was measured last on a suspect's host before its end; empty where that is long ago."""
+        sample = last_record(self.run.metrics_file, "host", host=suspect.host, until=suspect.time)
         near = suspect.time is None or suspect.time - float(sample.get("time", 0)) < _SAMPLE_SECONDS
-        return float(used) / float(whole) if used and whole and near else None
+        return sample if near else {}
 
     @property
     def step(self) -> int | None:

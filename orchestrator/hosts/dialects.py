@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import FilterError, Problem
+from orchestrator.hosts.hostfile import HostPool
 from orchestrator.hosts.ranges import fold_names
 
 if TYPE_CHECKING:
-    from orchestrator.hosts import Host, HostPool
+    from orchestrator.hosts import Host
 
 
 def deepspeed_filter(pool: HostPool, selected: HostPool) -> str:
@@ -33,6 +35,19 @@ def deepspeed_filter(pool: HostPool, selected: HostPool) -> str:
         raise FilterError(Problem(what, "DeepSpeed filter", unsayable[0], fix))
     slots = {host.name: host.slots for host in pool.hosts}
     return "@".join(_spec(host, slots[host.name]) for host in selected.hosts)
+
+
+def slot_filter(pool: HostPool) -> str:
+    """Return the DeepSpeed filter that selects the pool from the hostfile we render.
+
+    It is there for people and other tools: our agents take their slots from the plan. A name that
+    DeepSpeed's filters cannot say (IPv6) therefore costs only the filter.
+    """
+    whole = HostPool(tuple(replace(host, slots=tuple(range(max(host.slots) + 1))) for host in pool.hosts))
+    try:
+        return deepspeed_filter(whole, pool)
+    except FilterError:
+        return ""
 
 
 def pdsh_list(pool: HostPool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -111,7 +112,7 @@ def _expected(error: ErrorDetails) -> Iterator[str]:
 def _value_fix(value: Any, errors: Errors, words: list[str]) -> str:
     kinds = {error["type"].split("_")[0] for error in errors}
     if "list" in kinds and not isinstance(value, dict):
-        return f"write it as a list: [{value}]"
+        return f"write it as a list: [{_items(value)}]"
     if isinstance(value, str):
         if kinds & {"int", "float"} and re.fullmatch(r"[-+]?\d+(\.\d+)?", value):
             return f"remove the quotes: {value}"
@@ -120,6 +121,18 @@ def _value_fix(value: Any, errors: Errors, words: list[str]) -> str:
         close = difflib.get_close_matches(value, words, 1, 0.5)
         return f"did you mean {close[0]}?" if close else ""
     return ""
+
+
+def _items(value: Any) -> str:
+    """Return the items of a list that was written as one text, as a shell would part them; YAML's quotes."""
+    try:
+        words = shlex.split(value) if isinstance(value, str) else [str(value)]
+    except ValueError:  # a quote that is not closed
+        return json.dumps(value, ensure_ascii=False)
+    plain = re.compile(r"[\w./~+=-]*[\w/]")
+    return ", ".join(
+        word if plain.fullmatch(word) else json.dumps(word, ensure_ascii=False) for word in words
+    )
 
 
 def _shown(path: KeyPath, source: YamlSource) -> str:

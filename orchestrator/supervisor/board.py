@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.rundir import write_json
 from orchestrator.states import State
 from orchestrator.supervisor.control import ControlServer
-from orchestrator.supervisor.dumping import DumpBox
+from orchestrator.supervisor.dump_box import DumpBox
 from orchestrator.supervisor.ending import Ending
 from orchestrator.supervisor.host_state import HostState
 from orchestrator.supervisor.log_store import LogStore

@@ -9,84 +9,21 @@ import shutil
 import sys
 import time
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.agent.dumping import TOOL
 from orchestrator.monitor.stacks import stacks_of, where
-from orchestrator.rundir import write_text
+from orchestrator.supervisor.dump_box import Dump, keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.plan import PlannedHost
     from orchestrator.rundir import AttemptDir
     from orchestrator.supervisor.board import Board
 
 _AGAIN_SECONDS = 3.0  # until an order is repeated to a host that was out of reach
 _TAIL_BYTES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class Dump:
-    """The stacks of one rank.
-
-    Attributes:
-        rank: whose.
-        host: the host's name.
-        how: by what: "py-spy", "faulthandler"; "" when there are none.
-        text: the stacks, after lines with `#` that the kernel tells of the process.
-        file: its name in the attempt's `dumps`; "" where it could not be written.
-        why: why there are no stacks.
-    """
-
-    rank: int
-    host: str
-    how: str
-    text: str
-    file: str
-    why: str = ""
-
-
-class DumpBox:
-    """The answers to the orders of one attempt, as they come."""
-
-    def __init__(self, attempt: AttemptDir) -> None:
-        self._attempt = attempt
-        self._orders = 0
-        self._answers: dict[tuple[Any, int], Dump] = {}
-        self.lacking: set[str] = set()
-
-    def begin(self) -> str:
-        """Return the id of a new order; a supervisor that took over never repeats one of another's."""
-        self._orders += 1
-        return f"{os.getpid()}.{self._orders}"
-
-    def take(self, host: PlannedHost, message: dict[str, Any], payload: bytes) -> None:
-        """Keep an agent's answer."""
-        rank, how, text = int(message["rank"]), str(message["how"]), payload.decode("utf-8", "replace")
-        if rank not in host.ranks:
-            return
-        file = keep(self._attempt, host, rank, text)
-        self._answers[message["id"], rank] = Dump(rank, host.name, how, text, file, str(message["why"]))
-        if message.get("lacks"):
-            self.lacking.add(host.name)
-
-    def of(self, order: str) -> dict[int, Dump]:
-        """Return the answers to an order so far, by rank."""
-        return {rank: dump for (told, rank), dump in self._answers.items() if told == order}
-
-
-def keep(attempt: AttemptDir, host: PlannedHost, rank: int, text: str) -> str:
-    """Write a rank's stacks down; return the file's name, "" when there is no room."""
-    name = f"{host.file_name}.rank{rank}.txt"
-    try:
-        attempt.dumps.mkdir(exist_ok=True)
-        write_text(attempt.dumps / name, text)
-    except OSError:
-        return ""
-    return name
 
 
 async def collect_dumps(board: Board, ranks: Iterable[int], seconds: float) -> dict[int, Dump]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
     from orchestrator.rundir import RunDir
     from orchestrator.supervisor.board import Board
-    from orchestrator.supervisor.dumping import Dump
+    from orchestrator.supervisor.dump_box import Dump
 
 _RESTARTS = 5
 _END_SECONDS = 1.0  # the verdict waits so long for the last bytes to be in metrics.jsonl

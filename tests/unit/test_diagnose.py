@@ -103,43 +103,6 @@ def test_a_slow_host_of_a_run_that_goes_on_is_told_with_its_figures(tmp_path):
     assert diagnose(run).category == ""
 
 
-def kill(failed):
-    """Make SIGKILL, without a word, of the failure of `failed`; return when it came."""
-    verdict = failed.verdict()
-    for cause in (verdict["first_failure"], *verdict["candidates"]):
-        cause |= {"message": "", "signal": 9, "exit_code": None}
-    write_json(failed.verdict_file, verdict)
-    (failed.path / "attempt-1/logs/node-1.rank3.err").write_text("")
-    return verdict["first_failure"]["time"]
-
-
-@pytest.mark.parametrize(
-    ("before", "named", "category"),
-    [(60, {"rank": 3}, "host_oom"), (60, {}, "killed"), (1, {}, "host_oom"), (1, {"rank": 2}, "killed")],
-)
-@pytest.mark.parametrize("as_event", [True, False])
-def test_a_process_of_somebody_else_that_the_kernel_ended_explains_nothing(
-    failed, before, named, category, as_event
-):
-    fault = {"what": "oom_kill", "text": "Out of memory: Killed process 7291 (python)", **named}
-    when = kill(failed) - before
-    if as_event:
-        add_event(failed, **fault | {"event": "oom_kill", "host": "node-1", "time": when})
-    else:
-        with (failed.path / "attempt-1/logs/node-1.samples").open("a") as file:
-            file.write(json.dumps({"time": when, "faults": [fault]}) + "\n")
-    assert diagnose(failed).category == category
-
-
-@pytest.mark.parametrize(("used", "category"), [(0.5, "killed"), (0.97, "host_oom")])
-def test_a_kill_while_the_memory_was_full_is_the_kernels(failed, used, category):
-    record = {"time": kill(failed) - 5, "attempt": 1, "kind": "host", "host": "node-1"}
-    with failed.metrics_file.open("a") as file:
-        file.write(json.dumps({**record, "memory": used * 2**40, "memory_total": 2**40}) + "\n")
-    assert diagnose(failed).category == category
-    assert "killed by SIGKILL" in diagnose(failed).summary
-
-
 def test_a_fault_of_another_host_or_of_another_time_explains_nothing(failed):
     log = failed.path / "attempt-1/logs/node-1.rank3.err"
     log.write_text("RuntimeError: CUDA error: unknown error\n")

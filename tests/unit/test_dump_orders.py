@@ -13,7 +13,7 @@ import pytest
 from orchestrator.agent import dumping as agent_dumping
 from orchestrator.agent.channel import Channel
 from orchestrator.monitor.stacks import where
-from orchestrator.supervisor import dumping
+from orchestrator.supervisor import dump_box, dumping
 from orchestrator.supervisor.board import Board
 from tests import samples
 
@@ -132,7 +132,7 @@ def test_a_rank_whose_host_is_out_of_reach_has_an_entry_that_says_so(tmp_path):
 
 def test_a_host_answers_for_its_own_ranks_only(tmp_path):
     run = samples.run_dir(tmp_path)
-    box = dumping.DumpBox(run.attempt(1))
+    box = dump_box.DumpBox(run.attempt(1))
     host = run.plan().hosts[0]
     box.take(host, {"id": "1", "rank": 2, "how": "py-spy", "why": ""}, b"of node2")
     box.take(host, {"id": "1", "rank": 1, "how": "py-spy", "why": ""}, b"its own \xff")

@@ -158,7 +158,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(problems):
         ),
         (
             "train.args=--lr 1",
-            'train.args: expected a list (got "--lr 1")\n  fix: write it as a list: [--lr 1]',
+            'train.args: expected a list (got "--lr 1")\n  fix: write it as a list: [--lr, 1]',
         ),
         ("train.args=[[a]]", 'train.args.0: expected a text (got ["a"])'),
         ("train.env=[A]", 'train.env: expected a section of keys (got ["A"])'),
@@ -194,6 +194,18 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(problems):
 )
 def test_a_wrong_value(small, setting, message):
     assert small(setting).startswith(f"--set {setting}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("value", "items"),
+    [
+        ("--config '{ds_config}' -x \"it's\"", """[--config, "{ds_config}", -x, "it's"]"""),
+        ('"an \'open quote"', """["an 'open quote"]"""),
+    ],
+)
+def test_the_list_that_is_proposed_for_one_text_is_yaml(small, value, items):
+    assert small(f"train.args={value}").endswith(f"fix: write it as a list: {items}")
+    assert all(isinstance(item, str) for item in yaml.safe_load(items))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from orchestrator.monitor.records import Records
 from orchestrator.plan import MonitorPlan
 from orchestrator.states import State
 from orchestrator.supervisor import watching
-from orchestrator.supervisor.dumping import Dump
+from orchestrator.supervisor.dump_box import Dump
 from orchestrator.supervisor.watching import Watching
 from tests import samples
 
