@@ -54,7 +54,8 @@ class Dumper:
             key = (message["id"], rank)
             if rank in pids and key not in self._begun:
                 self._begun.add(key)
-                threading.Thread(target=self._dump, args=(*key, pids[rank]), daemon=True).start()
+                with contextlib.suppress(RuntimeError):  # no thread to be had: no stacks then
+                    threading.Thread(target=self._dump, args=(*key, pids[rank]), daemon=True).start()
 
     def answers(self) -> list[tuple[dict[str, Any], bytes]]:
         """Return, once, what has been found: messages with the dumps as their payload."""

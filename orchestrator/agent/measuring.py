@@ -47,7 +47,10 @@ class GpuWatch:
             self._asked = None
             return
         while True:
-            self._ask(self._gpus)
+            try:
+                self._ask(self._gpus)
+            finally:
+                self._asked = None  # whatever went wrong, the driver has answered
             self._rests.set()
             self._wake.wait(_FAULT_SECONDS)
             self._wake.clear()

@@ -143,7 +143,8 @@ class Ranks:
         """Have ranks end by SIGABRT when they are told to end, which leaves their stacks (see rank.py)."""
         for rank in ranks:
             if rank in self.records:
-                open(processes.abort_mark(self.socket_path, rank), "wb").close()
+                with contextlib.suppress(OSError):  # a full /tmp: it gets SIGTERM as others do
+                    open(processes.abort_mark(self.socket_path, rank), "wb").close()
 
     def live(self) -> list[int]:
         """Return the ranks that have started and not ended."""

@@ -31,9 +31,13 @@ class _Source:
 
     def look(self) -> int:
         """Learn the size; return how many bytes were cut off before they could be read."""
-        size = os.fstat(self.handle).st_size
         cut = 0
-        if size < self.at or (size > self.at and self._is_rewritten()):
+        try:
+            size = os.fstat(self.handle).st_size
+            again = size < self.at or (size > self.at and self._is_rewritten())
+        except OSError:
+            return 0  # a disk that fails now may answer later, and an agent that ends here ends the run
+        if again:
             cut, self.at, self._end = max(0, self.size - self.at), 0, b""
         self.size = size
         return cut
@@ -43,8 +47,11 @@ class _Source:
         return os.pread(self.handle, len(self._end), self.at - len(self._end)) != self._end
 
     def read(self) -> bytes:
-        """Return the next piece; b"" when it has been cut off since look()."""
-        data = os.pread(self.handle, min(PIECE, self.unread), self.at)
+        """Return the next piece; b"" when it has been cut off since look(), or cannot be read."""
+        try:
+            data = os.pread(self.handle, min(PIECE, self.unread), self.at)
+        except OSError:
+            return b""
         self.at += len(data)
         self._end = data[-_END:] or self._end
         return data

@@ -6,6 +6,7 @@ NVML: of all that is asked here, a GPU's driver is what hangs most.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -100,4 +101,5 @@ class Watch:
         self._next_flush = now + _FLUSH_SECONDS
         self._flusher.flush({long_name(self._name, short): size for short, size in self.sizes.items()})
         for kind in ("times", "samples"):
-            self._flusher.flush({f"{self._name}.{kind}": int(now)})
+            with contextlib.suppress(OSError):
+                self._flusher.flush({f"{self._name}.{kind}": os.stat(f"{self._stem}.{kind}").st_size})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import ago, fitted, print_json, print_table
+from orchestrator.cli.output import ago, fitted, print_json, print_table, shortened
 from orchestrator.notify.message import duration, number_words
 from orchestrator.states import State
 
@@ -91,7 +91,7 @@ def list_command(
         width = shutil.get_terminal_size().columns
         print_table(*fitted(_HEAD, rows, width, ("submitted", "hosts", "ran")))
     else:
-        print_table(_HEAD, [[*row[:-1], row[-1][:_REASON]] for row in rows])
+        print_table(_HEAD, [[*row[:-1], shortened(row[-1], _REASON)] for row in rows])
     return 0
 
 

@@ -68,11 +68,12 @@ def fitted(
         if room >= _LEAST or name is None:
             break
         gone.add(name)
-    cut = [[*(row[i] for i in kept[:-1]), _cut(row[kept[-1]], max(room, _VERY_LEAST))] for row in rows]
+    cut = [[*(row[i] for i in kept[:-1]), shortened(row[kept[-1]], max(room, _VERY_LEAST))] for row in rows]
     return [head[i] for i in kept], cut
 
 
-def _cut(text: str, room: int) -> str:
+def shortened(text: str, room: int) -> str:
+    """Return a text that takes no more than some characters, with a mark where it was cut."""
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 

@@ -108,8 +108,10 @@ class Collector:
 
     def take_in(self) -> None:
         """Take in everything that is there, lines without an end too."""
-        while records := self._intake.sweep(time.time()):
-            self._metrics.add(records)
+        now = 0.0
+        while self._intake.grew(now):
+            now = time.time()
+            self._metrics.add(self._intake.sweep(now))
         self._metrics.add(self._intake.rest(time.time()))
         for event in self._intake.events:
             tell(event)
@@ -130,5 +132,5 @@ def _heard(seconds: float) -> bytes | None:
 def tell(event: dict[str, Any]) -> None:
     """Tell the supervisor; one that is gone hears nothing."""
     with suppress(OSError):
-        sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(event) + "\n")  # ASCII, as the locale may have no more
         sys.stdout.flush()

@@ -10,7 +10,8 @@ others are at work, the silent ones may be waiting for them: rank 0 tokenizes, t
 barrier. With NCCL those who wait spin, with gloo they sleep, so only their stacks can tell (`judge`): a
 rank that is at work outside of torch.distributed means no hang; a silent one that stands outside of it is
 stuck. Without stacks, the silent ones are called stuck when they are no more than those that spin, or when
-all are silent.
+all are silent. They are told then; but no run is ended while others, of whom no stack shows that they wait
+in a collective, may be at work (supervisor/watching.py).
 
 Until the first step, ranks import, load, compile: `auto` waits five times as long for it.
 """

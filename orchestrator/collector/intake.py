@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,8 @@ class Intake:
         self._indexes: dict[str, Index] = {}
         self._clocks: dict[str, float] = {}
         self._told = Records(run_dir.events_file)
-        self._counts_moving = plan.backend != "local"  # simulated hosts share one machine's disk and network
+        # Simulated hosts share one machine's disk and network.
+        self._counts_moving = plan.backend != "local" or len(plan.hosts) == 1
         self._next = dict.fromkeys(("scan", "cut", "clock"), 0.0)
         self._first_told = bool(saved.get("first_step"))
         self.facts = Facts({rank: Seen(host.name) for host in plan.hosts for rank in host.ranks})
@@ -108,6 +110,10 @@ class Intake:
                 self.facts.ranks[file.rank].active = now
         return records
 
+    def grew(self, now: float) -> bool:
+        """Tell whether the sweep of that time found anything; true before the first (0.0)."""
+        return not now or any(file.grew == now for file in self._folder.files.values())
+
     def rest(self, now: float) -> list[dict[str, Any]]:
         """Return the records of the lines that have no end, when nothing more will come."""
         return [
@@ -118,7 +124,7 @@ class Intake:
         ]
 
     def _due(self, what: str, now: float, pause: float) -> bool:
-        if now < self._next[what]:
+        if 0 < self._next[what] - now <= pause:  # more than that: the clock was set back
             return False
         self._next[what] = now + pause
         return True
@@ -136,7 +142,7 @@ class Intake:
 
     def _hear(self, now: float) -> None:
         """Learn from the run's events which ranks run."""
-        for event in self._told.new():
+        for event in self._new_events():
             what, seen = event.get("event"), self.facts.ranks.get(event.get("rank", -1))
             if what == "attempt":
                 for each in self.facts.ranks.values():
@@ -144,6 +150,12 @@ class Intake:
             elif seen is not None and what in {"rank_start", "rank_exit"}:
                 seen.runs = what == "rank_start"
                 seen.active = max(seen.active, now)
+
+    def _new_events(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(OSError):  # a file server that fails now may answer later
+            found.extend(self._told.new())
+        return found
 
     def _take(self, file: LogFile, data: bytes, now: float) -> list[dict[str, Any]]:
         if file.stream == "samples":

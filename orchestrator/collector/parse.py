@@ -30,13 +30,13 @@ _NUMBER = (
 )
 _NAME = r"(?<![\w./-])[A-Za-z][\w./-]*+(?: ?\([\w/.]+\))?"  # possessive: a line may be one long word
 _PAIR = re.compile(
-    rf"(?P<many>{_NAME}(?: {_NAME}){{0,4}})['\"]?\s*[:=]\s*[\['\"(]*(?P<one>{_NUMBER})(?P<u1>ms|s|%)?"
+    rf"(?P<many>{_NAME}(?: {_NAME}){{0,4}})['\"]?\s*+[:=]\s*+[\['\"(]*+(?P<one>{_NUMBER})(?P<u1>ms|s|%)?"
     rf"(?=[\s,;:|)\]}}'\"]|[A-Z]i?B|$)"
     rf"|(?P<word>{_NAME}(?: loss)?) +(?P<two>{_NUMBER})(?P<u2>ms|s|%)?(?=[\s,;:|)\]}}]|$)"
 )
 _STEP = re.compile(
-    r"(?<![\w.-])(?:global[ _-]?step|step|iteration|iter|num_updates|batch)s?['\"]?\s*[:=#]?\s*[\[(]?\s*"
-    r"(?P<step>\d{1,3}(?:,\d{3})+|\d+)(?:\s*/\s*\d[\d,]*)?(?![\w.]*[\w%])(?! *(?:ms|s|seconds)\b)",
+    r"(?<![\w.-])(?:global[ _-]?step|step|iteration|iter|num_updates|batch)s?['\"]?\s*+[:=#]?\s*+[\[(]?\s*+"
+    r"(?P<step>\d{1,3}(?:,\d{3})+|\d+)(?:\s*+/\s*+\d[\d,]*)?(?![\w.]*[\w%])(?! *(?:ms|s|seconds)\b)",
     re.IGNORECASE,
 )
 _BAR = re.compile(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.plan import MonitorPlan
 
-_AGAIN = 10.0  # seconds, at least, until a silence that lasts is told again
+_AGAIN = 10.0  # seconds until a silence that lasts is told again, with who is silent by then
 
 
 class Rules:
@@ -56,7 +56,7 @@ class Rules:
             if self._silent_told is not None:
                 self._silent_told = None
                 yield {"event": "hang_over"}
-        elif self._silent_told is None or now - self._silent_told >= max(_AGAIN, after):
+        elif self._silent_told is None or now - self._silent_told >= _AGAIN:
             self._silent_told = now
             yield {
                 "event": "hang",

@@ -35,12 +35,14 @@ class Parcel:
         items: the files.
         names: key path -> name in the job's folder there, for what was sent.
         theirs: key path -> path that starts at the folder on the cluster.
+        patterns: for each of `monitor.patterns` its name in the job's folder there, or "" and a path there.
         complete: everything that the job names is here, so all of it can be checked here.
     """
 
     items: list[Item] = field(default_factory=list)
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
     theirs: dict[tuple[str, ...], str] = field(default_factory=dict)
+    patterns: list[tuple[str, str]] = field(default_factory=list)
     complete: bool = True
 
     def settings(self, folder: str, job: str) -> dict[tuple[str, ...], str]:
@@ -53,6 +55,10 @@ class Parcel:
         sent = {path: f"{job}/{name}" for path, name in self.names.items()}
         return sent | {path: f"{folder}/{name}" for path, name in self.theirs.items()}
 
+    def pattern_files(self, job: str) -> list[str]:
+        """Return what `monitor.patterns` is there; `job` as above."""
+        return [theirs or f"{job}/{name}" for name, theirs in self.patterns]
+
 
 def parcel(job: LoadedJob) -> Parcel:
     """Collect what a job names.
@@ -64,6 +70,7 @@ def parcel(job: LoadedJob) -> Parcel:
     made = Parcel()
     made.items.append(file_item("job.yaml", job.path))
     problems = [problem for path in _FILES if (problem := _add_file(made, job, path))]
+    problems += _add_patterns(made, job)
     problems += _add_templates(made, job)
     problems += _add_workdir(made, job)
     if problems:
@@ -109,6 +116,23 @@ def _add_file(made: Parcel, job: LoadedJob, path: tuple[str, ...]) -> Problem | 
     made.items.append(file_item(name, here, private=path[-1] in _PRIVATE))
     made.names[path] = name
     return None
+
+
+def _add_patterns(made: Parcel, job: LoadedJob) -> list[Problem]:
+    problems = []
+    given = (job.source.data.get("monitor") or {}).get("patterns") or []
+    for number, raw in enumerate(map(str, given)):
+        here = _here(job, raw)
+        name = f"files/patterns/{number}/{here.name}"
+        if here.is_file():
+            made.items.append(file_item(name, here))
+            made.patterns.append((name, ""))
+            continue
+        made.complete = False
+        made.patterns.append(("", raw))
+        if not _is_theirs(raw):
+            problems.append(_absent(("monitor", "patterns", str(number)), raw))
+    return problems
 
 
 def _add_templates(made: Parcel, job: LoadedJob) -> list[Problem]:
@@ -173,6 +197,6 @@ def _anchor(made: Parcel, job: LoadedJob, path: tuple[str, ...]) -> None:
         made.theirs[path] = raw
 
 
-def as_setting(path: tuple[str, ...], value: str | None) -> str:
+def as_setting(path: tuple[str, ...], value: str | list[str] | None) -> str:
     """Return `a.b=value` as `--set` takes it."""
     return f"{'.'.join(path)}={json.dumps(value, ensure_ascii=False)}"

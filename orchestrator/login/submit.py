@@ -157,6 +157,8 @@ class Submission:
 
     def _words(self, settings: dict[tuple[str, ...], str], job: str) -> list[str]:
         changes = [*self._overrides, *(as_setting(*each) for each in settings.items())]
+        if patterns := self._parcel.pattern_files(job):
+            changes.append(as_setting(("monitor", "patterns"), patterns))
         changes.append(as_setting(("cluster", "login"), None))
         options = [word for change in changes for word in ("--set", change)]
         return [

@@ -50,6 +50,7 @@ class Place:
         function: that this line is in.
         waiting: it is inside a collective, so it waits for other ranks.
         inner: the innermost frame of all, as `queue.py:171 get`; "" where that is the place.
+        guessed: that it waits is told by its line alone: `.item()` may as well wait for the rank's own work.
     """
 
     file: str
@@ -57,6 +58,7 @@ class Place:
     function: str
     waiting: bool
     inner: str = ""
+    guessed: bool = False
 
     def __str__(self) -> str:
         return str(Frame(self.file, self.line, self.function))
@@ -75,8 +77,9 @@ def where(text: str) -> Place | None:
     innermost = main.frames[0]
     own = next((frame for frame in main.frames if not _LIBRARY.search(frame.file)), innermost)
     inner = "" if own is innermost else str(innermost)
-    waiting = _is_waiting(main.frames) or _CALLS.search(text) is not None
-    return Place(own.file, own.line, own.function, waiting, inner)
+    waiting = _is_waiting(main.frames)
+    guessed = not waiting and _CALLS.search(text) is not None
+    return Place(own.file, own.line, own.function, waiting or guessed, inner, guessed)
 
 
 def _is_waiting(frames: list[Frame]) -> bool:

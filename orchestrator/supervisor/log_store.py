@@ -27,7 +27,7 @@ class LogStore:
         found = {}
         for name in log_names(host):  # by name: the folder holds thousands of other hosts' files
             with contextlib.suppress(OSError):
-                found[name] = self._path(name).stat().st_size
+                found[name] = self._path(host, name).stat().st_size
         return found
 
     def write(self, host: PlannedHost, message: dict[str, Any], data: bytes) -> int | None:
@@ -39,7 +39,7 @@ class LogStore:
         if name not in log_names(host):
             return None
         try:
-            handle = os.open(self._path(name), os.O_WRONLY | os.O_CREAT, 0o644)
+            handle = os.open(self._path(host, name), os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 if offset > os.fstat(handle).st_size:
                     return None
@@ -49,8 +49,8 @@ class LogStore:
         except OSError:
             return None  # a full disk here: the host keeps the bytes, and says so when it ends
 
-    def _path(self, name: str) -> Path:
-        if ".fr." not in name:
+    def _path(self, host: PlannedHost, name: str) -> Path:
+        if ".fr." not in name.removeprefix(host.file_name):  # a host of France may be called a.fr
             return self._attempt.logs / name
         self._attempt.dumps.mkdir(exist_ok=True)
         return self._attempt.dumps / name

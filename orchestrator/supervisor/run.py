@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.agent.processes import read_process
 from orchestrator.errors import CheckpointError, JobFileError, SubmitError
+from orchestrator.notify.later import tell_of_end
 from orchestrator.notify.notifier import start_notifying
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
@@ -25,7 +26,7 @@ from orchestrator.supervisor.diagnosing import write_diagnosis
 from orchestrator.supervisor.keeping import start_keeping
 from orchestrator.supervisor.restarting import Restarting
 from orchestrator.supervisor.scheduler import Scheduler, make_scheduler
-from orchestrator.supervisor.watching import Watching
+from orchestrator.supervisor.watching import start_watching
 from orchestrator.verdict.document import to_json
 from orchestrator.verdict.judge import Verdict
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.checkpoints.universal import Start
     from orchestrator.plan import LaunchPlan
     from orchestrator.supervisor.reshaping import Reshaping
+    from orchestrator.supervisor.watching import Watching
 
 _CANCEL_POLL = 0.2  # seconds
 _PORT_ATTEMPTS = 3
@@ -111,6 +113,8 @@ def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
     write_diagnosis(run_dir)
     if notifier is not None:
         notifier.finish()
+    else:
+        tell_of_end(run_dir)  # if it could not be started: its secrets must not stay
     if keeping is not None:
         keeping.finish()
     if supervisor.watching is not None:
@@ -200,11 +204,12 @@ class Supervisor:
         self._attempt = Attempt(plan, self._run_dir, number, self._scheduler.key)
         if self._end is not None:
             self._attempt.board.end(*self._end)
-        self.watching = Watching(self._run_dir, plan, number, self._attempt.board)
+        self.watching = start_watching(self._run_dir, plan, number, self._attempt.board)
         try:
             return await self._attempt.run()
         finally:
-            await self.watching.end()
+            if self.watching is not None:
+                await self.watching.end()
 
     async def _reshaped(self, plan: LaunchPlan, start: Start) -> bool:
         """Make the checkpoint fit that the attempt goes on from; return whether the run goes on then."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from orchestrator.supervisor.board import Board
     from orchestrator.supervisor.dump_box import Dump
 
+    Places = dict[int, Place | None]
+
 _RESTARTS = 5
 _END_SECONDS = 1.0  # the verdict waits so long for the last bytes to be in metrics.jsonl
 _LAST_SECONDS = 25.0  # after the verdict, for the last checkpoint
@@ -47,6 +50,15 @@ _ONCE = {
     "oom_kill": ("host", "time", "text"),
 }
 """By what an event is known that a collector which was started anew may tell again."""
+
+
+def start_watching(run_dir: RunDir, plan: LaunchPlan, number: int, board: Board) -> Watching | None:
+    """Start the collector of an attempt; None where that fails."""
+    try:
+        return Watching(run_dir, plan, number, board)
+    except Exception:  # noqa: BLE001 - whatever it is, the run must not suffer from it
+        traceback.print_exc()
+        return None
 
 
 class Watching:
@@ -68,6 +80,7 @@ class Watching:
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._read, name="collector", daemon=True)
         self._hang: Hang | None = None
+        self._silence: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_judgement = 0.0
         self._pause = _AGAIN_SECONDS
@@ -165,6 +178,9 @@ class Watching:
         self._run_dir.add_event(**event)
 
     def _on_silence(self, event: dict[str, Any]) -> None:
+        before, self._silence = self._silence, event
+        if self._hang is not None and set(self._hang.stuck) & set(before["ranks"]) - set(event["ranks"]):
+            self._on_over()  # others may be silent still, as they wait for what these do now
         now = time.monotonic()
         if self._hang is not None or self._board.ending is not None or now < self._next_judgement:
             return
@@ -180,19 +196,25 @@ class Watching:
         for task in self._tasks:
             task.cancel()
         self._next_judgement, self._pause = 0.0, _AGAIN_SECONDS
+        self._forget()
+
+    def _forget(self) -> None:
         if self._hang is not None and self._board.ending is None:
             self._hang = None
             self._board.abort.clear()
             self._run_dir.add_event("hang_over")
             self._run_dir.write_status(State.RUNNING)
 
-    async def _judge(self, event: dict[str, Any]) -> None:
-        """See by their stacks whether silent ranks hang; if so say it, and end the run when it lasts."""
+    async def _examine(self, event: dict[str, Any]) -> tuple[Hang | None, dict[int, Dump], Places]:
         silent, others = event["ranks"], event["others"]
         wanted = [*silent[:_MOST_SILENT], *others[:_MOST_OTHERS]]
         dumps = await collect_dumps(self._board, wanted, _DUMP_SECONDS)
         places = {rank: where(dump.text) if dump.text else None for rank, dump in dumps.items()}
-        self._hang = judge(silent, others, places)
+        return judge(silent, others, places), dumps, places
+
+    async def _judge(self, event: dict[str, Any]) -> None:
+        """See by their stacks whether silent ranks hang; if so say it, and end the run when it lasts."""
+        self._hang, dumps, places = await self._examine(event)
         if self._hang is None:
             self._board.abort.clear()
         if self._hang is None or self._board.ending is not None:
@@ -215,9 +237,22 @@ class Watching:
         stop_after = self._plan.monitor.stop_after
         if not isinstance(stop_after, str):
             await asyncio.sleep(stop_after)
-            self._board.end(
-                State.FAILED, f"{words}; nothing has moved for {time.time() - event['since']:.0f} s"
-            )
+            while not await self._may_end(places):  # noqa: ASYNC110 - nobody tells when a stack can be had
+                await asyncio.sleep(max(stop_after, _AGAIN_SECONDS))
+            silent = time.time() - event["since"]
+            self._board.end(State.FAILED, f"{words}; nothing has moved for {silent:.0f} s")
+
+    async def _may_end(self, before: Places) -> bool:
+        """Look once more before the run is ended: nobody has moved, and nobody may be at work.
+
+        Others whose stacks cannot be had, or that wait for a GPU only, may be: the run is left alone then.
+        """
+        hang, _, places = await self._examine(self._silence)
+        if hang is None or any(_differ(before.get(rank), places.get(rank)) for rank in hang.stuck):
+            self._on_over()  # which ends this task, too
+            return False
+        others = [places.get(rank) for rank in self._silence["others"][:_MOST_OTHERS]]
+        return all(place is not None and place.waiting and not place.guessed for place in others)
 
     def _hosts(self, ranks: Iterable[int]) -> list[str]:
         wanted = set(ranks)
@@ -234,6 +269,10 @@ def describe(hang: Hang, hosts: list[str], places: dict[int, Place | None]) -> s
     count = len(hang.waiting)
     waits = "" if not count else ", while another one waits" if count == 1 else f", while {count} others wait"
     return f"{who}{more}{on} hang{'s' * (len(stuck) == 1)}{at}{waits}"
+
+
+def _differ(before: Place | None, now: Place | None) -> bool:
+    return before is not None and now is not None and str(before) != str(now)
 
 
 def _how(dumps: Iterable[Dump]) -> str:

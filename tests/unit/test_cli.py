@@ -25,7 +25,7 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(zero_run, here, com
 def test_status_shows_state_reason_and_hosts(zero_run, here):
     zero_run.add_event("launcher_started", host="node2")
     lines = click("status", "zero-aaaa").output.splitlines()
-    assert lines[0] == "zero-aaaa  RUNNING  "
+    assert lines[0] == "zero-aaaa  RUNNING"
     assert lines[1] == f"directory  {zero_run.path}"
     assert [line.split() for line in lines[2:5]] == [
         ["host", "state", "ranks", "what"],

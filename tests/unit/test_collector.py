@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.collector.collect import Collector
 from orchestrator.collector.files import CHUNK, Folder, on_network
 from orchestrator.collector.intake import Intake, running
 from orchestrator.collector.samples import parse_sample, records_of
@@ -163,6 +164,14 @@ def test_the_last_line_counts_at_the_end_even_without_its_end(run):
     assert [record["step"] for record in intake.sweep(NOW)] == [1]
     assert [record["step"] for record in intake.rest(NOW)] == [2]
     assert intake.rest(NOW) == []
+
+
+def test_at_the_end_all_is_taken_in_though_much_of_it_tells_nothing(run):
+    _add(_log(run, "rank0.out"), b"nothing of a step\n" * 200_000 + b"the end\nstep 7 loss 2.5\n")
+    metrics = Metrics(run)
+    Collector(run, 1, metrics, {}).take_in()
+    metrics.close()
+    assert [record["step"] for record in Records(run.metrics_file).new()] == [7]
 
 
 def test_a_rank_is_active_when_it_writes_uses_cpu_or_starts(run):

@@ -154,3 +154,8 @@ def test_any_bytes_are_read_without_an_error(data):
 
 def test_the_needles_are_in_every_line_that_tells():
     assert all(has_needle(line.encode()) for line, _, _ in TOLD)
+
+
+def test_a_step_in_a_wide_table_does_not_cost_minutes():
+    assert parse(b"step" + b" " * 1900 + b"|") is None
+    assert parse(b"step 1 loss " + b" " * 1900 + b"|") is None

@@ -73,6 +73,29 @@ def test_advice_goes_by_the_signal(failed, signal, exit_code, advice):
     assert advice in told.advice[0]
 
 
+ABORT = """\
+terminate called without an active exception
+Fatal Python error: Aborted
+
+Thread 0x00007f5ea7a77b80 (most recent call first):
+  <no Python frame>
+"""
+RAISED = """\
+Traceback (most recent call last):
+  File "train.py", line 10, in main
+KeyError: 'learning_rate'
+"""
+
+
+@pytest.mark.parametrize(("said", "category"), [(ABORT, "not_closed"), (RAISED + ABORT, "script_error")])
+def test_an_abort_after_the_last_line_of_the_script_is_told_from_one_that_follows_an_exception(
+    failed, said, category
+):
+    kill(failed, signal=6)
+    (failed.path / "attempt-1/logs/node-1.rank3.err").write_text(said)
+    assert diagnose(failed).category == category
+
+
 @pytest.mark.parametrize(("free", "category"), [(1 << 30, "exit_code"), (60 << 10, "disk_full")])
 def test_a_rank_that_ends_silently_on_a_full_disk_could_not_say_why(failed, free, category):
     when = kill(failed, signal=None, exit_code=1)

@@ -48,6 +48,14 @@ def test_a_hosts_own_logs_are_kept(attempt, name):
     assert LogStore(attempt).sizes(host()) == {name: 3}
 
 
+def test_logs_of_a_host_in_france_are_no_flight_recorders(attempt):
+    store, french = LogStore(attempt), host("gpu1.lab.fr")
+    for name in ("gpu1.lab.fr.rank0.out", "gpu1.lab.fr.log", "gpu1.lab.fr.rank0.fr.0"):
+        assert store.write(french, {"file": name, "offset": 0}, b"abc") == 3
+    assert {path.name for path in attempt.logs.iterdir()} == {"gpu1.lab.fr.rank0.out", "gpu1.lab.fr.log"}
+    assert [path.name for path in attempt.dumps.iterdir()] == ["gpu1.lab.fr.rank0.fr.0"]
+
+
 def test_a_name_that_begins_like_another_is_another_hosts(attempt):
     """A host may be called `a.rank1`, beside a host `a`."""
     store = LogStore(attempt)

@@ -86,6 +86,18 @@ def test_a_path_that_is_here_is_sent_however_it_is_written(job):
     assert made.complete
 
 
+def test_patterns_for_diagnose_are_sent_and_named_in_their_order(job):
+    (job.parent / "ours.yaml").write_text("patterns: []\n")
+    text = job.read_text()
+    job.write_text(f"{text}\nmonitor: {{patterns: [/theirs/first.yaml, ours.yaml]}}\n")
+    made = parcel(load_job(job))
+    assert made.pattern_files("/j/x") == ["/theirs/first.yaml", "/j/x/files/patterns/1/ours.yaml"]
+    assert "files/patterns/1/ours.yaml" in {item.name for item in made.items}
+    job.write_text(f"{text}\nmonitor: {{patterns: [absent.yaml]}}\n")
+    with pytest.raises(JobFileError, match="no such file on this machine"):
+        parcel(load_job(job))
+
+
 def test_a_script_outside_the_workdir_is_sent_alone(job, tmp_path_factory):
     script = tmp_path_factory.mktemp("elsewhere") / "other.py"
     script.touch()

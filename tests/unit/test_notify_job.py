@@ -88,6 +88,7 @@ def test_a_variable_that_is_not_set_is_an_error_at_submit(here):
         ("{on: start}", "notify.0: says over no way to whom"),
         ("{slack: A, mail: a@b.c}", "notify.0.slack: mail and slack are both given"),
         ("{slack: https://hooks.slack.com/x}", "export it, and write the variable's name"),
+        ("{slack: https://hooks.slack.com/secret}", '(got "https://hooks.slack.com/…")'),
         ("{mail: nobody}", "is no mail address"),
         ("{mail: 'a@b.c, d@e.f'}", "is no mail address"),
         ("{webhook: example.org}", "is no address of the web"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -32,6 +33,24 @@ class Copy:
 def append(path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
+
+
+def test_a_disk_that_fails_for_a_while_costs_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    append(path, b"first\n")
+    copy = Copy(Stream(str(path)))
+    copy.take()
+    append(path, b"second\n")
+
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for name in ("pread", "fstat"):
+        with monkeypatch.context() as patch:
+            patch.setattr(streams.os, name, fails)
+            copy.take()
+    copy.take()
+    assert copy.data == path.read_bytes()
 
 
 def test_a_file_that_is_cut_short_goes_on_in_the_copy(tmp_path):

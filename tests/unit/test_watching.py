@@ -31,6 +31,9 @@ Thread 7 (idle): "MainThread"
 """
 
 
+WAIT = "wait (/x/site-packages/torch/distributed/c.py:5)"
+
+
 class Board:
     """What a Watching needs of the real one."""
 
@@ -100,7 +103,13 @@ def _mask_of(thread: int | None) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
 
 
-def _judged(run: RunDir, monkeypatch: pytest.MonkeyPatch, text: str, stop_after: float | str) -> Board:
+def _judged(
+    run: RunDir,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    stop_after: float | str,
+    silence: dict[str, Any] = SILENCE,
+) -> Board:
     board = Board()
 
     async def dumps(_board: Any, ranks: list[int], _seconds: float) -> dict[int, Dump]:
@@ -110,10 +119,10 @@ def _judged(run: RunDir, monkeypatch: pytest.MonkeyPatch, text: str, stop_after:
         monkeypatch.setattr(watching, "collect_dumps", dumps)
         watch = _watching(run, board, stop_after)
         for _ in range(3):  # a silence that lasts is told again
-            watch._hear(SILENCE)
+            watch._hear(silence)
             await asyncio.sleep(0)
         await _until(lambda: not watch._tasks or watch._hang)
-        if stop_after == 0.0:
+        if stop_after == 0.0 and not silence["others"]:
             await _until(lambda: board.ended)
         watch._hear({"event": "hang_over"})
         await watch.end()
@@ -125,9 +134,7 @@ def _judged(run: RunDir, monkeypatch: pytest.MonkeyPatch, text: str, stop_after:
 
 def test_a_hang_is_noted_once_with_its_place_and_its_end(run, monkeypatch):
     # rank 0 is said to be at work, but it stands where it cannot be told from one that waits
-    stacks = STACK.replace(
-        "readline (/home/me/data.py:57)", "wait (/x/site-packages/torch/distributed/c.py:5)"
-    )
+    stacks = STACK.replace("readline (/home/me/data.py:57)", WAIT)
     board = _judged(run, monkeypatch, stacks, "never")
     hang = _events(run, "hang")
     assert len(hang) == len(_events(run, "hang_over")) == 1
@@ -137,7 +144,7 @@ def test_a_hang_is_noted_once_with_its_place_and_its_end(run, monkeypatch):
     assert board.ended == []
 
 
-def test_no_stacks_and_few_silent_ranks_is_a_hang_that_ends_the_run(run, monkeypatch):
+def test_silent_ranks_without_stacks_are_told_but_the_others_may_be_at_work(run, monkeypatch):
     board = _judged(run, monkeypatch, "", 0.0)
     [hang] = _events(run, "hang")
     assert (hang["ranks"], hang["waiting"], hang["hosts"], hang["dumps"]) == (
@@ -146,9 +153,59 @@ def test_no_stacks_and_few_silent_ranks_is_a_hang_that_ends_the_run(run, monkeyp
         ["b"],
         ["b.rank0.txt", "b.rank1.txt"],
     )
+    assert board.ended == []
+
+
+def test_a_hang_of_all_ranks_ends_the_run_without_stacks_too(run, monkeypatch):
+    board = _judged(run, monkeypatch, "", 0.0, SILENCE | {"ranks": [0, 1], "others": []})
     [(state, reason)] = board.ended
     assert state is State.FAILED
-    assert reason.startswith("rank 1 on b hangs, while another one waits")
+    assert reason.startswith("ranks 0, 1 on 2 hosts hang; nothing has moved for ")
+
+
+def test_a_hang_is_over_when_the_stuck_rank_moves_though_those_that_waited_still_do(run, monkeypatch):
+    # A file server was away for minutes; now rank 1 goes on saving, and rank 0 sleeps in its barrier.
+    stacks = {0: STACK.replace("readline (/home/me/data.py:57)", WAIT), 1: STACK}
+    board = Board()
+
+    async def dumps(_board: Any, ranks: list[int], _seconds: float) -> dict[int, Dump]:
+        return {rank: Dump(rank, "b", "py-spy", stacks[rank], f"b.rank{rank}.txt") for rank in ranks}
+
+    async def drive() -> None:
+        monkeypatch.setattr(watching, "collect_dumps", dumps)
+        watch = _watching(run, board, 3600.0)
+        watch._hear(SILENCE | {"ranks": [0, 1], "others": []})
+        await _until(lambda: watch._hang)
+        assert watch._hang.stuck == (1,)
+        watch._hear(SILENCE | {"ranks": [0], "others": [1]})
+        await _until(lambda: _events(run, "hang_over") and len(watch._tasks) == 0)
+        await watch.end()
+        watch.finish()
+
+    asyncio.run(drive())
+    assert board.ended == []
+    assert len(_events(run, "hang")) == 1
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_is_not_ended_when_the_stuck_rank_stands_elsewhere_by_then(run, monkeypatch, moved):
+    looks = [STACK, STACK.replace("data.py:57", "data.py:60") if moved else STACK]
+    board = Board()
+
+    async def dumps(_board: Any, ranks: list[int], _seconds: float) -> dict[int, Dump]:
+        stack = looks.pop(0) if len(looks) > 1 else looks[0]
+        return {rank: Dump(rank, "b", "py-spy", stack, f"b.rank{rank}.txt") for rank in ranks}
+
+    async def drive() -> None:
+        monkeypatch.setattr(watching, "collect_dumps", dumps)
+        watch = _watching(run, board, 0.0)
+        watch._hear(SILENCE | {"ranks": [0, 1], "others": []})
+        await _until(lambda: board.ended or _events(run, "hang_over"))
+        await watch.end()
+        watch.finish()
+
+    asyncio.run(drive())
+    assert (not board.ended, len(_events(run, "hang_over"))) == (moved, moved)
 
 
 def test_a_rank_at_work_is_no_hang(run, monkeypatch):
