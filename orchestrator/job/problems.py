@@ -141,7 +141,7 @@ def _shown(path: KeyPath, source: YamlSource) -> str:
     Of an address in `notify` only the host: whoever has all of it may post there.
     """
     value = _value(source.data, path)
-    if path[0] == "notify" and isinstance(value, str):
+    if path[:1] == ("notify",) and isinstance(value, str):
         value = re.sub(r"(://[^/\s]*/)\S+", r"\1…", value)
     text = source.texts.get(path) if not isinstance(value, str) else None
     shown = text if text is not None else json.dumps(value, ensure_ascii=False, default=str)
