@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.output import coloured, print_json
+from orchestrator.cli.output import coloured, print_json, text_width
 from orchestrator.cli.runs import complete_run
 from orchestrator.states import State
 
@@ -61,7 +60,7 @@ def diagnose_command(
 
     state = State(told.state) if told.state in State.__members__ else State.UNKNOWN
     click.echo(f"{click.style(told.run_id, bold=True)}  {coloured(state)}")
-    for line in screen(found, told, width=min(120, shutil.get_terminal_size((100, 24)).columns)):
+    for line in screen(found, told, width=text_width()):
         click.echo(line)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,11 @@ _COLOURS = {
     State.FAILED: "red",
     State.LOST: "red",
 }
+
+
+def text_width() -> int:
+    """Return the columns that sentences are wrapped to: a pipe's reader gets each of them in one line."""
+    return min(120, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else sys.maxsize
 
 
 def print_json(value: Any) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.output import coloured
+from orchestrator.cli.output import coloured, text_width
 from orchestrator.monitor.logs import Selection, View, Viewer
 from orchestrator.monitor.logs.reader import last_lines
 from orchestrator.monitor.logs.text import Texts
@@ -78,8 +77,7 @@ def _show_diagnosis(run: RunDir, status: dict[str, Any]) -> None:
     from orchestrator.diagnose.make import read_diagnosis  # noqa: PLC0415 - only the end of a run needs it
     from orchestrator.diagnose.show import end_of_run  # noqa: PLC0415 - as above
 
-    width = min(120, shutil.get_terminal_size((100, 24)).columns)
-    for line in end_of_run(run, status, read_diagnosis(run), width=width):
+    for line in end_of_run(run, status, read_diagnosis(run), width=text_width()):
         click.echo(line)
 
 

@@ -40,11 +40,15 @@ class Reading(ModalScreen[None]):
                 yield Static(Text(self._text), id="text")
         yield Footer()
 
+    def on_mount(self) -> None:
+        """Show what `show` was given while the parts were made."""
+        self.show(self._text)
+
     def show(self, text: str) -> None:
         """Show another text."""
         self._text = text
-        if self.is_mounted:
-            self.query_one("#text", Static).update(Text(text))
+        for shown in self.query("#text").results(Static):  # none before the parts are there
+            shown.update(Text(text))
 
 
 class Question(ModalScreen[bool]):
