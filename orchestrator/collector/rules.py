@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.plan import MonitorPlan
 
 _AGAIN = 10.0  # seconds until a silence that lasts is told again, with who is silent by then
+_SETTLED = 2  # measurements in which the same ranks are silent before it is told: some stop a little later
 
 
 class Rules:
@@ -29,6 +30,8 @@ class Rules:
         self._monitor, self._interval = monitor, interval
         self._stragglers = Stragglers()
         self._silent_told: float | None = None
+        self._silent: frozenset[int] = frozenset()
+        self._silent_since = 0.0  # those ranks and no others
         self._next_hang = self._next_straggler = 0.0
 
     def look(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
@@ -53,10 +56,11 @@ class Rules:
             return
         found = hang.silence(running(facts, self._interval, now), facts.stepped, now, after)
         if found is None:
+            self._silent = frozenset()
             if self._silent_told is not None:
                 self._silent_told = None
                 yield {"event": "hang_over"}
-        elif self._silent_told is None or now - self._silent_told >= _AGAIN:
+        elif self._is_due(found, now):
             self._silent_told = now
             yield {
                 "event": "hang",
@@ -65,6 +69,14 @@ class Rules:
                 "since": round(found.since, 3),
                 "silent": round(now - found.since, 1),
             }
+
+    def _is_due(self, found: hang.Silence, now: float) -> bool:
+        """Tell whether a silence is to be told now: once it has settled, and again while it lasts."""
+        if self._silent_told is not None:
+            return now - self._silent_told >= _AGAIN
+        if self._silent != (silent := frozenset(found.silent)):
+            self._silent, self._silent_since = silent, now
+        return now - self._silent_since >= _SETTLED * self._interval
 
 
 def _hosts(facts: Facts) -> dict[str, Host]:

@@ -103,7 +103,20 @@ def test_a_silence_is_told_once_and_again_later_and_its_end():
         if second == 60:
             facts.ranks[1].active = NOW + second
         told += [(second, event["event"], event.get("ranks")) for event in rules.look(facts, NOW + second)]
-    assert told == [*((second, "hang", [1]) for second in (20, 30, 40, 50)), (60, "hang_over", None)]
+    assert told == [*((second, "hang", [1]) for second in (22, 32, 42, 52)), (60, "hang_over", None)]
+
+
+def test_ranks_that_fall_silent_one_after_another_are_told_together():
+    """Those that wait for the stuck one stop a moment before or after it, as measurements come."""
+    facts = Facts({rank: Seen("a", NOW, NOW + 1.5 * rank, 0.0, runs=True) for rank in range(2)})
+    facts.stepped = NOW
+    rules = Rules(MonitorPlan(hang_after=20.0), 1.0)
+    told = []
+    for second in range(28):
+        for seen in facts.ranks.values():
+            seen.sampled = NOW + second
+        told += [(event["ranks"], event["others"]) for event in rules.look(facts, NOW + second)]
+    assert told == [([0, 1], [])]
 
 
 def _hosts(**slow: Host) -> dict[str, Host]:
