@@ -108,7 +108,7 @@ def test_a_silence_is_told_once_and_again_later_and_its_end():
 
 def test_ranks_that_fall_silent_one_after_another_are_told_together():
     """Those that wait for the stuck one stop a moment before or after it, as measurements come."""
-    facts = Facts({rank: Seen("a", NOW, NOW + 1.5 * rank, 0.0, runs=True) for rank in range(2)})
+    facts = Facts({rank: Seen("a", NOW + rank, NOW, 0.0, runs=True) for rank in range(2)})
     facts.stepped = NOW
     rules = Rules(MonitorPlan(hang_after=20.0), 1.0)
     told = []
