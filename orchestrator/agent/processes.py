@@ -51,16 +51,21 @@ def abort_mark(socket_path: str, rank: int) -> str:
     return os.path.join(os.path.dirname(socket_path), f"abort.{rank}")
 
 
-def read_process(pid: int) -> Process | None:
-    """Return the process with that pid; None when there is none or it is a zombie."""
+def stat_fields(pid: int) -> list[bytes] | None:
+    """Return what proc(5) says in `stat` of a process from its 3rd field on; None when there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except OSError:
         return None
     # The command name may hold spaces and parentheses: the fields start after the last ")".
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    if fields[0] in (b"Z", b"X"):
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def read_process(pid: int) -> Process | None:
+    """Return the process with that pid; None when there is none or it is a zombie."""
+    fields = stat_fields(pid)
+    if fields is None or fields[0] in (b"Z", b"X"):
         return None
     return Process(pid, int(fields[1]), int(fields[19]))
 

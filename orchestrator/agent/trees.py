@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Iterable, NamedTuple
 
+from .processes import stat_fields
+
 _FORGET = 30  # readings after which every process is looked at again: a pid may be a new process by then
 
 
@@ -52,13 +54,10 @@ def _below(children: dict[int, list[int]], root: int) -> list[int]:
 
 def read_use(pid: int) -> Use | None:
     """Return what a process has used; None when there is none of that pid."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
-    except OSError:
+    fields = stat_fields(pid)
+    if fields is None:
         return None
-    # proc(5) numbers from 1, with the name, which may hold spaces, as 2: 4 ppid, 14 to 17 times, 24 rss.
-    fields = stat[stat.rindex(b")") + 2 :].split()
+    # proc(5) numbers from 1, and these begin with its 3rd: 4 ppid, 14 to 17 times, 24 rss.
     return Use(pid, int(fields[1]), sum(map(int, fields[11:15])), int(fields[21]))
 
 

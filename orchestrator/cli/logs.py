@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.ranksets import rank_set
 from orchestrator.cli.runs import complete_run
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _selection(words: dict[str, Any]) -> Selection:
         )
     return Selection(
         hosts=frozenset(name for text in words["hosts"] for name in _hosts(text)),
-        ranks=_ranks(words["ranks"]),
+        ranks=rank_set(words["ranks"]),
         pattern=_regex(words["pattern"]),
         kinds=frozenset(kind for kind in ("out", "err", "log") if words[kind]),
         since=since,
@@ -162,17 +163,3 @@ def _regex(pattern: str | None) -> re.Pattern[str] | None:
         raise click.BadParameter(
             f"{pattern!r} is no regular expression: {error}", param_hint="--grep"
         ) from error
-
-
-def _ranks(text: str | None) -> frozenset[int] | None:
-    """Read `0,8-15`."""
-    if text is None:
-        return None
-    found: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
-        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if high < low:
-            raise click.BadParameter(f"{text!r} is no set of ranks such as 0,8-15", param_hint="--rank")
-        found.update(range(low, high + 1))
-    return frozenset(found)

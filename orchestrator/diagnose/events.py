@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.diagnose.text import Line, Text
+from orchestrator.monitor.records import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def read_events(path: Path, attempt: int | None) -> tuple[Event, ...]:
     found: list[Event] = []
     current = 1
     for number, raw in enumerate(lines, 1):
-        data = _parsed(raw) if any(needle in raw for needle in _NEEDLES) else None
+        data = parsed(raw) if any(needle in raw for needle in _NEEDLES) else None
         if data is None or data.get("event") not in _WANTED:
             continue
         if data["event"] == "attempt":
@@ -46,14 +46,6 @@ def read_events(path: Path, attempt: int | None) -> tuple[Event, ...]:
         if attempt in (None, current):
             found.append(Event(number, data))
     return tuple(found)
-
-
-def _parsed(raw: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def standing_hang(events: Sequence[Event]) -> Event | None:
@@ -147,7 +139,7 @@ def _last_samples(path: Path) -> Iterator[dict[str, Any]]:
     except OSError:
         return
     for raw in data.split(b"\n"):
-        value = _parsed(raw) if b'"faults"' in raw else None
+        value = parsed(raw) if b'"faults"' in raw else None
         if value is not None:
             yield value
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+from orchestrator.monitor.records import parsed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ def last_record(
     """
     needle = f'"{kind}"'.encode()
     for raw in reversed(_end_of(path)):
-        record = _parsed(raw) if needle in raw else None
+        record = parsed(raw) if needle in raw else None
         if record is None or record.get("kind") != kind:
             continue
         fits = attempt in {None, record.get("attempt")} and host in {None, record.get("host")}
@@ -41,11 +42,3 @@ def _end_of(path: Path) -> list[bytes]:
             return file.read().split(b"\n")
     except OSError:
         return []
-
-
-def _parsed(raw: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -53,12 +53,13 @@ class Records:
                     self._offset += len(data)
                     *lines, self._rest = (self._rest + data).split(b"\n")
                     wanted = [line for line in lines if self._needle in line]
-                    yield from filter(None, map(_parsed, wanted))
+                    yield from filter(None, map(parsed, wanted))
         except FileNotFoundError:
             return
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a line; None when it holds none."""
     try:
         value = json.loads(line)
     except ValueError:
