@@ -90,11 +90,6 @@ class HostState:
             and all(record["event"] == "exit" and record["exit_code"] == 0 for record in records)
         )
 
-    def first_bad_rank(self) -> dict[str, Any] | None:
-        """Return a rank's record that ended with anything but 0, if there is one."""
-        ends = (record for record in self.ranks.values() if record["event"] == "exit")
-        return next((record for record in ends if record["exit_code"] != 0), None)
-
     def evidence(self, launcher_message: str) -> HostEnd:
         """Return what the verdict is judged from."""
         seen = self.failure_time if self.failure else self.launcher_time
