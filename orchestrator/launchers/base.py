@@ -68,8 +68,12 @@ class LastWords:
         lines = list(self._lines.get(alias, ()))
         if any("Host key verification failed" in line for line in lines):
             lines.append(_HOST_KEY_FIX)
-        told = [line[len(SENTINEL) :] for line in lines if line.startswith(SENTINEL)]
-        return told[-1] if told else "; ".join(line for line in lines[-3:] if line.strip())
+        return self.told(alias) or "; ".join(line for line in lines[-3:] if line.strip())
+
+    def told(self, alias: str) -> str:
+        """Return what node.sh said last to the user on a host, or ""."""
+        lines = (line for line in reversed(self._lines.get(alias, ())) if line.startswith(SENTINEL))
+        return next(lines, "").removeprefix(SENTINEL)
 
     def close(self) -> None:
         """Close the log."""

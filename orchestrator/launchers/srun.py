@@ -7,7 +7,14 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.hosts.ranges import RangeSyntaxError, expand_nodelist
-from orchestrator.launchers.base import HOST_LINE, LastWords, OnExit, end_process, read_lines
+from orchestrator.launchers.base import (
+    HOST_LINE,
+    NODE_SCRIPT_FAILED,
+    LastWords,
+    OnExit,
+    end_process,
+    read_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +32,10 @@ if TYPE_CHECKING:
 _EXITED = re.compile(r"srun: error: (?P<hosts>\S+): tasks? [\d,-]+: (?P<how>.*)\Z")
 _CODE = re.compile(r"Exited with exit code (\d+)")
 _LABELLED = re.compile(r"\s*(?P<task>\d+): (?P<text>.*)\Z", re.DOTALL)
-_WORDS_SECONDS = 0.3  # srun may tell of a task's end before it hands on what the task said last
+# srun may tell of a task's end before it hands on what the task said last, long before on a busy host.
+# node.sh always says why it failed: that is waited for.
+_WORDS_SECONDS = 0.3
+_NODE_WORDS_SECONDS = 10
 _SIGNALS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation fault": 11, "Out Of Memory": 9}
 
 
@@ -70,7 +80,7 @@ class SrunLauncher:
         self._waiting = {host.name: host.alias for host in plan.hosts}
         self._hosts: dict[int, str] = {}
         self._words = LastWords(attempt)
-        self._ended: list[tuple[str, str, int, str]] = []
+        self._ended: dict[str, tuple[str, int, str]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -96,7 +106,7 @@ class SrunLauncher:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         await asyncio.gather(read_lines(process.stdout, self._take), read_lines(process.stderr, self._take))
         code = await process.wait()
-        self._tell()
+        self._tell(*self._ended)
         # srun says nothing of a task that ended with 0, and names no host when it fails itself.
         for name, alias in sorted(self._waiting.items()):
             failed = code != 0 and self._words.of("")
@@ -107,20 +117,31 @@ class SrunLauncher:
         if line.task is not None and line.text.startswith(HOST_LINE):
             self._hosts[line.task] = line.text.removeprefix(HOST_LINE)
             return
-        self._words.add(self._hosts.get(line.task, "") if line.task is not None else "", line.text)
-        if line.code is None:
-            return
-        for name in line.hosts:
-            alias = self._waiting.pop(name, None)
-            if alias is not None:
-                self._ended.append((name, alias, line.code, line.text))
-                asyncio.get_running_loop().call_later(_WORDS_SECONDS, self._tell)
+        name = self._hosts.get(line.task, "") if line.task is not None else ""
+        self._words.add(name, line.text)
+        if self._words.told(name):
+            self._tell(name)
+        if line.code is not None:
+            for ended in line.hosts:
+                self._take_end(ended, line.code, line.text)
 
-    def _tell(self) -> None:
-        """Report the tasks that have ended, with what they said last."""
-        ended, self._ended = self._ended, []
-        for name, alias, code, line in ended:
-            self._on_exit(alias, code, self._words.of(name) or line)
+    def _take_end(self, name: str, code: int, line: str) -> None:
+        """Note that a task has ended; it is told of when its last words can be expected to be here."""
+        alias = self._waiting.pop(name, None)
+        if alias is None:
+            return
+        self._ended[name] = (alias, code, line)
+        patience = _WORDS_SECONDS
+        if code == NODE_SCRIPT_FAILED and not self._words.told(name):
+            patience = _NODE_WORDS_SECONDS
+        asyncio.get_running_loop().call_later(patience, self._tell, name)
+
+    def _tell(self, *names: str) -> None:
+        """Report those of these tasks that have ended, with what they said last."""
+        for name in names:
+            if ended := self._ended.pop(name, None):
+                alias, code, line = ended
+                self._on_exit(alias, code, self._words.of(name) or line)
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Never done: the batch host needs the run directory too, so it lies on a disk that all nodes see."""

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.launchers.srun import Line, parse_line
+from orchestrator.launchers.base import SENTINEL
+from orchestrator.launchers.srun import Line, SrunLauncher, parse_line
+from orchestrator.rundir import AttemptDir
+from tests import samples
 
 # srun 22.05.8, captured
 SAID = {
@@ -35,3 +40,27 @@ def test_sruns_own_words_belong_to_nobody():
 @given(st.text())
 def test_no_line_is_too_odd(text):
     assert parse_line(text).text in text
+
+
+@pytest.mark.parametrize("said", ["@orchestrate no module 'torch'", "a tool's own words"])
+def test_the_last_words_may_come_after_the_end(tmp_path, said):
+    # srun 22.05 reads the tasks' output and their ends from two connections, in no order
+    attempt = AttemptDir(tmp_path)
+    attempt.rendered.mkdir()
+    (attempt.rendered / "srun.sh").write_text(
+        f"""echo '0: @host node1'
+        echo 'srun: error: node1: task 0: Exited with exit code 98' >&2
+        sleep 1
+        echo "0: {said}"
+        """
+    )
+    told = []
+
+    async def run():
+        launcher = SrunLauncher(samples.plan(), attempt, lambda *end: told.append(end))
+        await launcher.start(samples.plan().hosts)
+        await launcher._watcher
+        await launcher.close()
+
+    asyncio.run(run())
+    assert ("node1", 98, said.removeprefix(SENTINEL)) in told
