@@ -5,6 +5,8 @@ long the 17 logs are, and where the host does not see the run directory sends th
 same processes at the same time: `top -b -d 10`, and psutil (host and trees of processes, every 10 s, and
 every second, the usual interval of a monitor). CPU is what the scheduler counts for all threads
 (/proc/PID/task/*/schedstat), so that short turns count too; the keeper's is in the agent's.
+
+`--local` needs no testbed and leaves out the agent that sends: for a machine with GPUs, which ours asks too.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,6 +110,26 @@ def events(run: Path, kind: str) -> list[dict[str, int]]:
     return []
 
 
+@contextlib.contextmanager
+def sending(apart: Path, script: Path) -> Iterator[Path]:
+    """Run a script on a host that does not see the run directory; yield that."""
+    from tests.testbed import Testbed  # noqa: PLC0415 - only where a testbed can be had
+
+    with Testbed.up(nodes=1, slots=_RANKS, private_dirs=(str(apart),)) as bed:
+        far = {"backend": "pdsh", "hostfile": str(bed.hostfile), "ssh": {"config": str(bed.client.config)}}
+        with run_of(far, apart, script) as run:
+            yield run
+
+
+def gpus() -> str:
+    """Say which GPUs are here."""
+    if shutil.which("nvidia-smi") is None:
+        return "without GPUs"
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    names = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")[:-1]
+    return f"and {len(names)} {names[0]}" if names else "without GPUs"
+
+
 def agent_of(run: Path) -> list[int]:
     """Return the pids of the agent and its keeper."""
     ready = events(run, "host_ready")[0]
@@ -132,38 +155,45 @@ def main() -> None:
     """Run the comparison."""
     parser = bench.arguments("agent_cpu", __doc__, rounds=3)
     parser.add_argument("--seconds", type=float, default=60, help="of each round (%(default)s)")
+    parser.add_argument(
+        "--local", action="store_true", help="without a testbed: the agent that sends nothing"
+    )
     args = parser.parse_args()
-    bench.need_testbed()
-    bench.need("pdsh", "top")
+    if not args.local:
+        bench.need_testbed()
+        bench.need("pdsh")
+    bench.need("top")
     load = os.getloadavg()[0]
-    from tests.testbed import Testbed  # noqa: PLC0415 - only where a testbed can be had
+    os.environ["DS_ACCELERATOR"] = "cpu"  # a slot is a rank, however many GPUs there are
 
     with contextlib.ExitStack() as stack:
         folder, apart = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
         script = folder / "writes.py"
         script.write_text(_WRITES)
-        bed = stack.enter_context(Testbed.up(nodes=1, slots=_RANKS, private_dirs=(str(apart),)))
-        far = {"backend": "pdsh", "hostfile": str(bed.hostfile), "ssh": {"config": str(bed.client.config)}}
         local = stack.enter_context(run_of({"backend": "local", "nodes": 1, "slots": _RANKS}, folder, script))
-        sent = stack.enter_context(run_of(far, apart, script))
         ranks = [str(event["pid"]) for event in events(local, "rank_start")]
         peers = {
             "top -b -d 10": ["top", "-b", "-d", "10"],
             "psutil every 10 s": [sys.executable, "-c", _PSUTIL, "10", *ranks],
             "psutil every second": [sys.executable, "-c", _PSUTIL, "1", *ranks],
         }
-        watchers = {"our agent": agent_of(local), "our agent, which also sends the logs": agent_of(sent)}
+        watchers = {"our agent": agent_of(local)}
+        if not args.local:
+            sent = stack.enter_context(sending(apart, script))
+            watchers["our agent, which also sends the logs"] = agent_of(sent)
         for name, words in peers.items():
             process = stack.enter_context(subprocess.Popen(words, stdout=subprocess.DEVNULL))
             stack.callback(process.kill)
             watchers[name] = [process.pid]
         time.sleep(5)  # for what all of them do once
         samples = windows(watchers, args.rounds, args.seconds)
-    setting = f"a host of {_RANKS} ranks without GPUs; all look at the same time, {args.seconds:g} s a round"
+    setting = f"a host of {_RANKS} ranks {gpus()}; all look at the same time, {args.seconds:g} s a round"
     versions = bench.versions("psutil", top=["top", "--version"])
-    report = bench.Report("agent_cpu", setting, samples, versions=versions, load_before=load, layout="rows")
-    for name in list(watchers)[:2]:
-        report.goal(name, bench.summarise(report.values(name, "% of a core")), _LIMIT)
+    name = "agent_cpu_gpus" if args.local else "agent_cpu"
+    report = bench.Report(name, setting, samples, versions=versions, load_before=load, layout="rows")
+    for watcher in watchers:
+        if watcher.startswith("our"):
+            report.goal(watcher, bench.summarise(report.values(watcher, "% of a core")), _LIMIT)
     bench.finish(report, args.json)
 
 

@@ -32,8 +32,14 @@ def section(document: dict[str, Any]) -> str:
             *(*figures, ""),
             f"{document['date']}; {machine['line']}; load before the first run {machine['load_before']:.2f};",
             f"{versions}\n",
+            *map(_added, document.get("added", ())),
         ]
     )
+
+
+def _added(came: dict[str, Any]) -> str:
+    """Return when and where some of a comparison's figures were measured on another day than the rest."""
+    return f"{'; '.join(came['names'])}: {came['date']}; {came['machine']['line']}\n"
 
 
 def _goal(goal: dict[str, Any]) -> str:

@@ -59,6 +59,10 @@ class Case:
         size: of SIZES.
         warm_up: steps before the first phase.
         one_host: whether NCCL is told that all GPUs are in one host, so that NVLink joins the halves.
+        micro_batch: windows of a GPU.
+        ramp: steps in which the learning rate grows to its full height; 0: it is that from the first one.
+        rate: of learning.
+        betas: of AdamW.
     """
 
     setting: str
@@ -67,6 +71,10 @@ class Case:
     size: str = "1b"
     warm_up: int = 3
     one_host: bool = False
+    micro_batch: int = MICRO_BATCH
+    ramp: int = 0
+    rate: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.999)
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -77,7 +85,7 @@ class Case:
     @property
     def tokens(self) -> int:
         """Return the tokens of an optimizer step, of all ranks together."""
-        return self.accumulation * MICRO_BATCH * WORLD.size * TOKENS
+        return self.accumulation * self.micro_batch * WORLD.size * TOKENS
 
     def boundaries(self) -> list[tuple[int, int, float | None]]:
         """Return for each phase the last step before it, its own last step, and the speed of the link."""
@@ -93,13 +101,16 @@ class Case:
 
     def config(self) -> dict[str, Any]:
         """Return DeepSpeed's configuration."""
-        return {
-            "train_micro_batch_size_per_gpu": MICRO_BATCH,
+        ramp = {"warmup_min_lr": 0, "warmup_max_lr": self.rate, "warmup_num_steps": self.ramp}
+        scheduler = {"type": "WarmupLR", "params": ramp | {"warmup_type": "linear"}}
+        adam = {"lr": self.rate, "betas": list(self.betas)}
+        return ({"scheduler": scheduler} if self.ramp else {}) | {
+            "train_micro_batch_size_per_gpu": self.micro_batch,
             "gradient_accumulation_steps": self.accumulation,
             "gradient_clipping": 1.0,
             "bf16": {"enabled": True},
             # DeepSpeed's own is compiled at the first start; PyTorch's needs more memory on GPUs.
-            "optimizer": {"type": "AdamW", "params": {"lr": 3e-4, "torch_adam": self.size == "tiny"}},
+            "optimizer": {"type": "AdamW", "params": adam | {"torch_adam": self.size == "tiny"}},
             "zero_optimization": self.zero(),
         }
 
