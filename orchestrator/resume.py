@@ -94,13 +94,20 @@ def make_resumption(
     if batch:
         more = [f"deepspeed.overrides.{key}={value}" for key, value in batch.items()]
         job = _load(run, before, [*asked, *more])
-    prepared = prepare.prepare(job, os.environ)
+    prepared = _without_ours(prepare.prepare(job, os.environ), batch)
     plan = prepared.plan
     found = choose(_place(run, plan), tag, universal=plan.deepspeed is not None)
     _see_that_its_name_tells(found, plan)
     start = start_from(found, plan.deepspeed, plan.world_size)
     plan = replace(plan, resume_tag=found.name)
     return Resumption(replace(prepared, plan=plan, files=render(plan)), before, start, batch)
+
+
+def _without_ours(prepared: Prepared, batch: dict[str, int]) -> Prepared:
+    """Leave out that fields of the batch do nothing beside overrides: these are what keeps the batch."""
+    ours = tuple(f"deepspeed.overrides.{key} says" for key in batch)
+    told = tuple(each for each in prepared.warnings if not any(word in each for word in ours))
+    return replace(prepared, warnings=told)
 
 
 def _see_that_its_name_tells(tag: Tag, plan: LaunchPlan) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.job import JobSpec
-from orchestrator.preflight.fanout import HostAnswer
+from orchestrator.preflight.case import Case
 from orchestrator.preflight.findings import Host
-from orchestrator.preflight.judging import Case
+from orchestrator.preflight.values import HostAnswer
 from tests.samples import plan, pool
 
 # As a host with one H200 (nvidia-smi 580.159, torch 2.11) answered.

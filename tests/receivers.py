@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import ipaddress
 import json
 import socketserver
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Web(ThreadingHTTPServer):
@@ -67,6 +76,8 @@ class Mail(socketserver.ThreadingTCPServer):
         got: (sender, recipients, text) of each.
         refuse: the answer to RCPT; "" takes everybody.
         unknown: the one address that is not taken.
+        certificate: file of certificate and key with which it offers TLS; None: it offers none.
+        logins: what was said to AUTH, base64.
     """
 
     allow_reuse_address = True
@@ -77,6 +88,8 @@ class Mail(socketserver.ThreadingTCPServer):
         self.got: list[tuple[str, list[str], str]] = []
         self.refuse = ""
         self.unknown = ""
+        self.certificate: Path | None = None
+        self.logins: list[str] = []
 
     @property
     def place(self) -> str:
@@ -86,11 +99,28 @@ class Mail(socketserver.ThreadingTCPServer):
 class _MailHandler(socketserver.StreamRequestHandler):
     server: Mail
 
+    def finish(self) -> None:
+        super().finish()
+        self.request.close()  # the server knows of the socket below TLS only
+
     def handle(self) -> None:
         sender, to = "", []
         self._say("220 test")
         while line := self.rfile.readline().decode().strip():
             verb = line.upper()
+            if verb.startswith("EHLO") and self.server.certificate is not None:
+                self._say("250-test\r\n250-AUTH PLAIN\r\n250 STARTTLS")
+                continue
+            if verb == "STARTTLS":
+                try:
+                    self._begin_tls()
+                except OSError:  # a client that does not trust us
+                    return
+                continue
+            if verb.startswith("AUTH"):
+                self.server.logins.append(line.split()[-1])
+                self._say("235 welcome")
+                continue
             if verb.startswith("MAIL"):
                 sender = line.partition(":")[2].split()[0]
             elif verb.startswith("RCPT"):
@@ -104,6 +134,14 @@ class _MailHandler(socketserver.StreamRequestHandler):
                 self.server.got.append((sender, to, self._text()))
             self._say("221 bye" if verb == "QUIT" else "250 ok")
 
+    def _begin_tls(self) -> None:
+        self._say("220 go on")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        assert self.server.certificate is not None
+        context.load_cert_chain(self.server.certificate)
+        self.request = context.wrap_socket(self.request, server_side=True)
+        self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
+
     def _text(self) -> str:
         lines = []
         while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
@@ -112,6 +150,23 @@ class _MailHandler(socketserver.StreamRequestHandler):
 
     def _say(self, words: str) -> None:
         self.wfile.write(f"{words}\r\n".encode())
+
+
+def own_certificate(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that nobody but its maker has signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+    signed = made.add_extension(place, critical=False).sign(key, hashes.SHA256())
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, *plain)
+    )
+    return path
 
 
 @contextlib.contextmanager

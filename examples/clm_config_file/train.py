@@ -218,6 +218,7 @@ def evaluate_and_save(run: Training, args: argparse.Namespace) -> None:
     run.accelerator.log({"eval/loss": loss, "eval/perplexity": perplexity}, step=progress.step)
     run.accelerator.save_state(args.checkpoint_dir / tag)
     if run.accelerator.is_main_process:
+        run.accelerator.unwrap_model(run.model).config.save_pretrained(args.checkpoint_dir)  # of which model
         figures = {"tag": tag, "step": progress.step, "loss": loss, "perplexity": perplexity}
         for path in [
             args.checkpoint_dir / tag / "metrics.json",

@@ -29,15 +29,12 @@ class Span:
     def lines(self, kind: str, phase: str) -> list[str]:
         """Return the four lines that the guide prints, in MiB; `kind` is GPU or CPU."""
         numbers = (
-            (f"before entering the {phase}", self.begin),
-            (f"consumed at the end of the {phase} (end-begin)", self.end - self.begin),
+            (f"Memory before entering the {phase} ", self.begin),
+            (f"Memory consumed at the end of the {phase} (end-begin)", self.end - self.begin),
             (f"Peak Memory consumed during the {phase} (max-begin)", self.peak - self.begin),
             (f"Total Peak Memory consumed during the {phase} (max)", self.peak),
         )
-        return [
-            f"{kind} {words if 'Memory' in words else f'Memory {words}'} : {round(number / MIB)}"
-            for words, number in numbers
-        ]
+        return [f"{kind} {words}: {round(number / MIB)}" for words, number in numbers]
 
 
 class Meter:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hub
 import torch
 from accelerate.utils import set_seed
 from meter import Meter, gpu_memory
@@ -265,8 +266,7 @@ def save(run: Training) -> None:
         model.save_pretrained(run.args.output / "adapters", state_dict=state)
         print(f"saved {run.args.output / 'adapters'}", flush=True)
         if run.args.push_to_hub:
-            model.push_to_hub(run.args.push_to_hub, state_dict=state)
-            print(f"pushed to {run.args.push_to_hub}", flush=True)
+            print(f"pushed {hub.upload(run.args.output / 'adapters', run.args.push_to_hub)}", flush=True)
     run.accelerator.wait_for_everyone()  # nobody leaves, and ends the run, while the main process writes
 
 
@@ -278,6 +278,8 @@ def main() -> None:
     started = time.perf_counter()
     accelerator = join()
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.push_to_hub and accelerator.is_main_process:
+        args.push_to_hub = hub.open_repository(args.push_to_hub)
     set_seed(args.seed)
     run = prepare(args, accelerator)
     describe(run, time.perf_counter() - started)

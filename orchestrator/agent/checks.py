@@ -58,13 +58,17 @@ def _modules(config: dict[str, Any]) -> list[str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of what training depends on, by package; what is not installed is absent."""
+    known = {package: version_of(package) for package in _PACKAGES}
+    return {"python": sys.version.split()[0], **{name: version for name, version in known.items() if version}}
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package; "" for one that is not."""
     from importlib import metadata  # noqa: PLC0415 - it takes longer to import than all of this module
 
-    found = {"python": sys.version.split()[0]}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return ""
 
 
 def _gpus(devices: list[int]) -> list[str]:
@@ -89,6 +93,14 @@ def visible_devices(environ: dict[str, str], devices: list[int]) -> str:
         return ",".join(map(str, devices))
     shown = _split(given)
     return ",".join(shown[device] for device in devices) if shown else given
+
+
+def device_names(environ: dict[str, str], devices: list[int]) -> list[str]:
+    """Return what CUDA calls the device of each slot here; nothing where slots are asked for that are not."""
+    try:
+        return [name for name in visible_devices(environ, devices).split(",") if name]
+    except IndexError:
+        return []
 
 
 def _split(given: str) -> list[str]:

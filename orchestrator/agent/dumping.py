@@ -1,4 +1,4 @@
-"""Where a rank stands: its threads' stacks by py-spy, and what the kernel says of it.
+"""Where a rank stands: its threads' stacks by py-spy, what the kernel says, and c10d's flight recorder.
 
 py-spy reads another process's memory, which takes the right to trace it (ptrace(2)). A rank's shim grants
 that to the agent and what it starts (rank.py), so it works under Yama's usual restriction. It does not where
@@ -16,9 +16,11 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from typing import Any
 
+from .flight import Recorder
 from .host_facts import read_text
 from .trees import read_use
 
@@ -30,6 +32,8 @@ _LONGEST = 300  # characters of a line of source
 _FRAME = r"\n {2,}\S+ \((.+?):(\d+)\)\n"
 _MAIN = re.compile('"MainThread"' + _FRAME)
 _ONLY = re.compile(r"\nThread [^\n]*" + _FRAME)  # one that never imported threading has no name
+_MOST_ASKED = 4.0  # times at once that a flight recorder is asked: each look at a stall asks twice
+_ASK_SECONDS = 300.0  # until it may be asked once more
 _STATES = {"D": "waits for a disk or a driver, and cannot be interrupted", "T": "stopped", "Z": "has ended"}
 
 
@@ -39,14 +43,23 @@ class Dumper:
     Args:
         python: the ranks' python, beside which py-spy is looked for first.
         given: where the supervisor puts py-spy if there is none here.
+        files: what the names of the ranks' own files begin with, those of flight recorders among them.
     """
 
-    def __init__(self, python: str, given: str) -> None:
+    def __init__(self, python: str, given: str, files: str = "") -> None:
         self._python = shutil.which(python) or sys.executable
         self._given = given
+        self._files = files
+        self._asks: dict[int, tuple[float, float]] = {}
         self._answers: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue()
         self._begun: set[tuple[Any, int]] = set()
         self._room = threading.Semaphore(_AT_ONCE)
+
+    @classmethod
+    def of(cls, config: dict[str, Any], file_name: str, folder: str) -> Dumper:
+        """Return the one of a host; `folder` is the agent's private one."""
+        files = os.path.join(config["dumps"], file_name)
+        return cls(config["python"], os.path.join(folder, TOOL), files)
 
     def order(self, message: dict[str, Any], pids: dict[int, int]) -> None:
         """Begin to dump the ranks of an order that are among ours; an order that comes twice is done once."""
@@ -62,6 +75,8 @@ class Dumper:
         return [self._answers.get_nowait() for _ in range(self._answers.qsize())]
 
     def _dump(self, order: Any, rank: int, pid: int) -> None:
+        recorder = Recorder(os.path.dirname(self._given), f"{self._files}.rank{rank}.fr.", rank)
+        asked = bool(self._files) and self._may_ask(rank) and recorder.ask()
         tool = find_tool(self._python, self._given)
         with self._room:
             text, why = dump(tool, pid) if tool else ("", "")
@@ -69,8 +84,17 @@ class Dumper:
             why = f"there is no {TOOL} beside {self._python}, nor on PATH; pip install {TOOL}"
         message = {"t": "dumped", "id": order, "rank": rank, "how": TOOL if text else "", "why": why}
         message["lacks"] = not tool
+        message["flight"] = asked and recorder.wait()
         facts = kernel_facts(pid) + source_line(text, pid)
         self._answers.put((message, f"{facts}{text}".encode("utf-8", "replace")[:_MOST]))
+
+    def _may_ask(self, rank: int) -> bool:
+        """Tell whether a rank's flight recorder may be asked now: it writes some MB each time."""
+        now = time.monotonic()
+        left, since = self._asks.get(rank, (_MOST_ASKED, now))
+        left = min(_MOST_ASKED, left + (now - since) / _ASK_SECONDS)
+        self._asks[rank] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
 
     def take_tool(self, message: dict[str, Any]) -> None:
         """Keep the py-spy that the supervisor sends, if it is for a machine like this one."""

@@ -21,22 +21,26 @@ class Gpus:
 
     def __init__(self, wanted: Iterable[str] = (), library: str = nvml.LIBRARY) -> None:
         self._nvml = nvml.Nvml(library)
-        wanted = list(wanted)
-        self._handles = {
-            index: handle
-            for index, handle in self._nvml.handles().items()
-            if not wanted or self._is_one_of(wanted, index, handle)
-        }
+        there, wanted = self._nvml.handles(), list(wanted)
+        self._named = self._indexes(wanted, there)
+        of_us = set(self._named.values()) if wanted else set(there)
+        self._handles = {index: handle for index, handle in there.items() if index in of_us}
         self._buses = {self._bus(handle): index for index, handle in self._handles.items()}
+        self._others = {self._bus(handle) for index, handle in there.items() if index not in of_us}
         self._lost: set[int] = set()
         self._events = self._listen()
 
-    def _is_one_of(self, wanted: list[str], index: int, handle: ctypes.c_void_p) -> bool:
+    def _indexes(self, wanted: list[str], there: dict[int, ctypes.c_void_p]) -> dict[str, int]:
+        """Return the index of each GPU that is asked for, by what it is asked for by."""
         if all(name.isdigit() for name in wanted):
-            return str(index) in wanted
+            return {name: int(name) for name in wanted if int(name) in there}
+        uuids = {index: self._uuid(handle) for index, handle in there.items()}
+        return {name: index for name in wanted for index, uuid in uuids.items() if uuid.startswith(name)}
+
+    def _uuid(self, handle: ctypes.c_void_p) -> str:
         uuid = ctypes.create_string_buffer(96)
         self._nvml.call("nvmlDeviceGetUUID", handle, uuid, ctypes.c_uint(len(uuid)))
-        return any(uuid.value.decode().startswith(name) for name in wanted)
+        return uuid.value.decode()
 
     def _bus(self, handle: ctypes.c_void_p) -> str:
         info = self._nvml.get("nvmlDeviceGetPciInfo_v3", nvml.PciInfo, handle)
@@ -45,6 +49,14 @@ class Gpus:
     def by_bus(self, bus: str) -> int | None:
         """Return the index of the GPU at a bus address such as `0000:3b:00`."""
         return self._buses.get(bus)
+
+    def named(self, name: str) -> int | None:
+        """Return the index of the GPU that CUDA_VISIBLE_DEVICES calls so."""
+        return self._named.get(name)
+
+    def is_others(self, bus: str) -> bool:
+        """Tell whether the GPU at a bus address is one of this machine that was not asked for."""
+        return bus in self._others
 
     def _listen(self) -> ctypes.c_void_p | None:
         """Have the driver keep Xid events for us; None where it cannot (MIG, vGPU, an old driver)."""
@@ -63,7 +75,7 @@ class Gpus:
     def _read(self, handle: ctypes.c_void_p) -> dict[str, Any]:
         ask = self._nvml
         use = ask.get("nvmlDeviceGetUtilizationRates", nvml.Utilization, handle)
-        memory = ask.get("nvmlDeviceGetMemoryInfo", nvml.Memory, handle)
+        memory = ask.memory(handle)
         power = ask.number("nvmlDeviceGetPowerUsage", handle)
         counters = (handle, nvml.UNCORRECTED, nvml.VOLATILE)
         found = {

@@ -20,7 +20,7 @@ _WARNING = re.compile(r"^\[?[WI]\d{3,4}[ \]]|^\[W[\d. ]|.* NCCL INFO ")
 _NO_REASON = re.compile(
     r"^(frame #\d+|\s+File \"|(Current thread|Thread) 0x|Extension modules:|Exception raised from |"
     r"\[?[WI]\d{3,4}[ \]]|\[W[\d. ]|terminate called|\s*warnings\.warn\(|.*resource_tracker|"
-    r"\s+<no Python frame>|.* NCCL INFO )"
+    r"\s+<no Python frame>|.* NCCL INFO |.*ProcessGroupNCCL preparing to dump debug info)"
 )
 _TEARDOWN = 10.0  # seconds that Python with torch may need from an exception to its end
 _SAME_CLOCK = 0.05  # seconds that a file system's clock may be off ours

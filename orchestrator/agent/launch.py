@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import commands, processes
+from . import checks, commands, processes
 from .checks import visible_devices
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Launch:
             socket=self._ranks.socket_path,
             agent=os.getpid(),
             dumps=self._config["dumps"],
+            torch=checks.version_of("torch"),
         )
         path = os.path.join(os.path.dirname(self._ranks.socket_path), "rank.json")
         with open(path, "w", encoding="utf-8") as file:

@@ -159,6 +159,7 @@ class Agent:
                 "hostname": socket.gethostname(),
                 "versions": checks.versions(),
                 "gpus": checks.count_gpus(),
+                "devices": checks.device_names(dict(os.environ), self.host["devices"]),
                 "addresses": self._addresses(),
                 "problems": self.problems,
                 "port": self._hold_port() if not started and self.host["index"] == 0 else None,
@@ -213,9 +214,9 @@ class Agent:
         self.launch.stop(reason, self.config["grace"] if grace is None else grace)
 
     def _dump(self, message: dict[str, Any]) -> None:
-        from .dumping import TOOL, Dumper  # noqa: PLC0415 - few runs hang
+        from .dumping import Dumper  # noqa: PLC0415 - few runs hang
 
-        self.dumper = self.dumper or Dumper(self.config["python"], os.path.join(self.folder, TOOL))
+        self.dumper = self.dumper or Dumper.of(self.config, self.host["file_name"], self.folder)
         if message["t"] == "tool":
             self.dumper.take_tool(message)
         else:

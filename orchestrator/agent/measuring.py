@@ -89,6 +89,15 @@ class GpuWatch:
         """Return the index of the GPU at a bus address; None for a GPU that is not this host's."""
         return None if self._gpus is None else self._gpus.by_bus(bus)
 
+    def is_others(self, bus: str) -> bool:
+        """Tell whether the GPU at a bus address is surely another job's, or another simulated host's."""
+        return self._gpus is not None and self._gpus.is_others(bus)
+
+    def named(self, name: str) -> str:
+        """Return the index of the GPU that CUDA_VISIBLE_DEVICES calls so, as the readings have it."""
+        index = None if self._gpus is None else self._gpus.named(name)
+        return name if index is None else str(index)
+
 
 class Measuring:
     """What `HOST.samples` is made of.
@@ -129,13 +138,15 @@ class Measuring:
     def sample(self) -> None:
         """Write a sample down."""
         local = {rank: record["local_rank"] for rank, record in self._records()}
-        devices = {rank: self._devices[i] for rank, i in local.items() if i < len(self._devices)}
+        names = {rank: self._devices[i] for rank, i in local.items() if i < len(self._devices)}
+        devices = {rank: self._gpus.named(name) for rank, name in names.items()}
         self._sampler.take(self._gpus.readings(), devices, self._faults())
 
     def _faults(self, *, last: bool = False) -> list[dict[str, Any]]:
         """Return what is new from the kernel and the driver; an Xid that both tell of is told once."""
         kernel = [self._placed(fault) for fault in self._kernel.new(last=last)]
-        return [fault for fault in kernel + self._gpus.faults() if self._is_new(fault)]
+        ours = [fault for fault in kernel if not fault.pop("other", False) or "rank" in fault]
+        return [fault for fault in ours + self._gpus.faults() if self._is_new(fault)]
 
     def _is_new(self, fault: dict[str, Any]) -> bool:
         now, key = time.monotonic(), (fault.get("gpu"), fault.get("code"))
@@ -147,8 +158,10 @@ class Measuring:
     def _placed(self, fault: dict[str, Any]) -> dict[str, Any]:
         """Return a fault with the rank or the GPU of this host that it is about, where that is known."""
         if "bus" in fault:
-            gpu = self._gpus.by_bus(fault.pop("bus"))
-            return fault if gpu is None else {**fault, "gpu": gpu}
+            bus = fault.pop("bus")
+            gpu = self._gpus.by_bus(bus)
+            known = {"other": self._gpus.is_others(bus)} if gpu is None else {"gpu": gpu}
+            return {**fault, **known}
         owners = {record["pid"]: rank for rank, record in self._records()}
         rank = {**self._sampler.owners, **owners}.get(fault.get("pid", 0))
         return fault if rank is None else {**fault, "rank": rank}

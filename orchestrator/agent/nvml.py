@@ -1,6 +1,6 @@
 """NVIDIA's management library through ctypes, as much as is needed here: hosts need nothing installed.
 
-Names, numbers and structures are those of nvml.h (CUDA 13; nothing here is newer than CUDA 11). A function
+Names, numbers and structures are those of nvml.h (CUDA 13; nothing here is newer than CUDA 11.6). A function
 that the driver's library lacks, or that a GPU does not support, gives None.
 """
 
@@ -37,6 +37,18 @@ class Memory(ctypes.Structure):
     """nvmlMemory_t: bytes."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+class Memory2(ctypes.Structure):
+    """nvmlMemory_v2_t: bytes; what the driver keeps for itself is not in `used`."""
+
+    _fields_ = (
+        ("version", ctypes.c_uint),
+        ("total", ctypes.c_ulonglong),
+        ("reserved", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
 
 
 class PciInfo(ctypes.Structure):
@@ -97,6 +109,14 @@ class Nvml:
         """Return an unsigned int that a function gives."""
         found = self.get(name, ctypes.c_uint, *arguments)
         return None if found is None else int(found)
+
+    def memory(self, handle: ctypes.c_void_p) -> Memory | Memory2 | None:
+        """Return a GPU's memory as nvidia-smi shows it; drivers before 510 count what they keep as used."""
+        found = Memory2(version=ctypes.sizeof(Memory2) | 2 << 24)
+        if self.call("nvmlDeviceGetMemoryInfo_v2", handle, ctypes.byref(found)):
+            return found
+        old: Memory | None = self.get("nvmlDeviceGetMemoryInfo", Memory, handle)
+        return old
 
     def handles(self) -> dict[int, ctypes.c_void_p]:
         """Return the GPUs that can be reached, by index."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -17,10 +18,12 @@ import sys
 import time
 from typing import Any, Iterable
 
-from . import processes
+from . import flight, processes
 from .last_words import last_line, when_raised
 
 _TAIL_BYTES = 8192
+_OLD_FILE = "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"
+_RECORDS = "2000"  # torch 2.13's own default
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -55,17 +58,37 @@ def rank_environment(config: dict[str, Any], environ: dict[str, str]) -> dict[st
     }
 
 
-def stack_environment(environ: dict[str, str], dumps: str, stem: str) -> dict[str, str]:
-    """Return what makes a rank tell where it stood when it dies; what the user has set stays as it is.
+def stack_environment(environ: dict[str, str], config: dict[str, Any], rank: int) -> dict[str, str]:
+    """Return what makes a rank tell where it stands when it hangs or dies; what the user has set stays.
 
-    Python writes its stacks to stderr at a fatal signal. c10d's flight recorder (torch 2.13: on by itself)
-    writes what it recorded, at a time-out, under a name to which it adds the rank: one in `dumps` and not in
-    ~/.cache/torch, where every run overwrites it.
+    Python writes its stacks to stderr at a fatal signal. c10d's flight recorder writes which collectives the
+    rank has joined under a name to which it adds the rank: one in `dumps`, not in ~/.cache/torch, where every
+    run overwrites it. It does so at an NCCL time-out, and when somebody writes into a pipe that it makes
+    under another name (agent/flight.py): in a folder of this host, as c10d ends a rank that cannot make it.
+
+    Torch 2.5 and older record nothing by themselves, 2.7 and older know the file by another name, and 2.12
+    and older make no pipe where the number of records is not set (2.8 to 2.12 warn of that variable's name
+    once: TORCH_NCCL_TRACE_BUFFER_SIZE is deprecated). TORCH_NCCL_TRACE_BUFFER_SIZE=0 turns all of it off.
     """
-    wanted = {"PYTHONFAULTHANDLER": "1"}
-    if "TORCH_NCCL_DEBUG_INFO_TEMP_FILE" not in environ:  # its older name
-        wanted["TORCH_FR_DUMP_TEMP_FILE"] = os.path.join(dumps, f"{stem}.fr.")
+    stem = os.path.join(config["dumps"], f"{config['file_name']}.rank{rank}.fr.")
+    wanted = {"PYTHONFAULTHANDLER": "1", "TORCH_FR_DUMP_TEMP_FILE": stem}
+    if _OLD_FILE in environ:
+        del wanted["TORCH_FR_DUMP_TEMP_FILE"]
+    torch = _numbers(config.get("torch", ""))
+    if torch:
+        wanted["TORCH_NCCL_DUMP_ON_TIMEOUT"] = "1"  # without it, 2.6 and older look at the pipe every 8 min
+        wanted[flight.VARIABLE] = flight.stem(os.path.dirname(config["socket"]), rank)
+    if torch and torch < (2, 8) and "TORCH_FR_DUMP_TEMP_FILE" not in environ:
+        wanted[_OLD_FILE] = stem
+    if torch and torch < (2, 13):
+        wanted["TORCH_NCCL_TRACE_BUFFER_SIZE"] = environ.get("TORCH_FR_BUFFER_SIZE", _RECORDS)
     return {name: value for name, value in wanted.items() if name not in environ}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version; () for one that is not known."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return () if found is None else (int(found[1]), int(found[2]))
 
 
 class Shim:
@@ -86,7 +109,7 @@ class Shim:
         self.child = 0
         self.agent = int(config["agent"])
         self.abort_mark = processes.abort_mark(config["socket"], self.rank)
-        self.environ.update(stack_environment(self.environ, config["dumps"], stem))
+        self.environ.update(stack_environment(self.environ, config, self.rank))
         self.record: dict[str, Any] = {
             "rank": self.rank,
             "local_rank": int(self.environ["LOCAL_RANK"]),

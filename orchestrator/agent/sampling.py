@@ -55,8 +55,10 @@ class Sampler:
         """
         ranks = self._ranks()
         for rank, gpu in devices.items():
-            if str(rank) in ranks and "utilization" in gpus.get(gpu, {}):
-                ranks[str(rank)]["gpu_busy"] = gpus[gpu]["utilization"]
+            if str(rank) in ranks and gpu in gpus:
+                ranks[str(rank)]["gpu"] = int(gpu)
+                if "utilization" in gpus[gpu]:
+                    ranks[str(rank)]["gpu_busy"] = gpus[gpu]["utilization"]
         self._write({"host": self._host(), "ranks": ranks, "gpus": gpus}, faults)
 
     def tell(self, faults: list[dict[str, Any]]) -> None:

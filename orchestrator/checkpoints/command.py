@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints.find import sightings
-from orchestrator.checkpoints.owner import of_deepspeed, owner_of
+from orchestrator.checkpoints.lineage import lineage_of
+from orchestrator.checkpoints.owner import of_deepspeed
 from orchestrator.checkpoints.prune import Pruned, prune
 from orchestrator.errors import CheckpointError, Problem
 from orchestrator.plan import KeepPlan
@@ -56,8 +57,8 @@ def prune_place(place: Place, keep: KeepPlan, run_root: Path | None, *, dry_run:
         CheckpointError: the checkpoints of a plain folder lie in several folders.
     """
     if place.run is not None:
-        owner = owner_of(place.run, place.folder, known_runs(run_root))
-        return prune(place.folder, keep, owner.foreign, dry_run=dry_run)
+        line = lineage_of(place.run, place.folder, known_runs(run_root))
+        return prune(place.folder, keep, line.foreign, needed=line.needed, dry_run=dry_run)
     _must_be_one(place)
     return prune(place.folder, keep, partial(of_deepspeed, place.folder), dry_run=dry_run)
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.checkpoints.tag import SUFFIX, Kind, aside, before_aside
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -67,11 +69,14 @@ def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, l
         Nor does anything whose name differs in more than numbers: `best`, or a copy that somebody made. Nor
         anything where the best are asked for and nobody tells the metric: a typing error in its name would
         cost the best one.
+
+        What was set aside (aside.py) may be among the best, never among the last, and goes with its age. A
+        universal form goes with its tag, or after it.
     """
     foreign = {one.path: look.foreign(one) or _fixed(one) for one in found}
     mine = _series([one for one in found if not foreign[one.path]], look, foreign)
-    last = _last(mine, keep.last, look)
-    best = _best(mine, keep, look)
+    last = _last([one for one in mine if _saved(one)], keep.last, look)
+    best = _best([one for one in mine if one.kind is not Kind.UNIVERSAL], keep, look)
     unknown = f"no complete checkpoint tells {keep.metric}" if keep.best and not best else ""
 
     def choice(one: Sighting) -> Choice:
@@ -81,10 +86,27 @@ def decide(found: Sequence[Sighting], keep: KeepPlan, newest: Sighting | None, l
             return Choice(one, goes=False, why=f"among the best {keep.best} by {keep.metric}", counts=True)
         if one in last:
             return Choice(one, goes=False, why=f"among the last {keep.last}", counts=True)
-        why = _why_stays(one, found, newest, look) or _too_few(one, mine, last, keep.last) or unknown
+        why = _why_stays(one, found, newest, look) or _too_few(one, found, last, keep.last) or unknown
         return Choice(one, goes=not why, why=why)
 
-    return [choice(one) for one in found]
+    return _with_their_tags([choice(one) for one in found])
+
+
+def _with_their_tags(choices: list[Choice]) -> list[Choice]:
+    stay = {each.seen.path: each for each in choices if not each.goes}
+
+    def also(one: Choice) -> Choice:
+        tag = stay.get(one.seen.path.with_name(one.seen.path.name.removesuffix(SUFFIX)))
+        if one.seen.kind is not Kind.UNIVERSAL or not one.goes or tag is None:
+            return one
+        return Choice(one.seen, goes=False, why=f"{tag.seen.path.name} stays")
+
+    return [also(each) for each in choices]
+
+
+def _saved(one: Sighting) -> bool:
+    """Return whether a script saved a checkpoint, and no run has gone back to before it."""
+    return one.kind is not Kind.UNIVERSAL and not aside(one.path.name)
 
 
 def _fixed(one: Sighting) -> str:
@@ -93,13 +115,18 @@ def _fixed(one: Sighting) -> str:
 
 def _series(mine: list[Sighting], look: Look, foreign: dict[Path, str]) -> list[Sighting]:
     """Return those that are named as the newest complete one is; say of the others that they are not."""
-    newest = next((one for one in reversed(mine) if look.complete(one)), None)
+    newest = next((one for one in reversed(mine) if _saved(one) and look.complete(one)), None)
     if newest is None:
         return mine
     shape = _NUMBER.sub("#", newest.path.name)
-    others = [one for one in mine if _NUMBER.sub("#", one.path.name) != shape]
+    others = [one for one in mine if _NUMBER.sub("#", _own_name(one)) != shape]
     foreign.update({one.path: f"it is not named as {newest.path.name} is" for one in others})
     return [one for one in mine if one not in others]
+
+
+def _own_name(one: Sighting) -> str:
+    """Return a name without what we have added to it."""
+    return before_aside(one.path.name.removesuffix(SUFFIX) if one.kind is Kind.UNIVERSAL else one.path.name)
 
 
 def _last(mine: list[Sighting], number: int, look: Look) -> list[Sighting]:
@@ -138,7 +165,9 @@ def _comes_after(one: Sighting, newest: Sighting, found: Sequence[Sighting]) -> 
     return newest.path in paths and paths.index(one.path) > paths.index(newest.path)
 
 
-def _too_few(one: Sighting, mine: list[Sighting], last: list[Sighting], number: int) -> str:
+def _too_few(one: Sighting, found: Sequence[Sighting], last: list[Sighting], number: int) -> str:
     if len(last) < number:
         return f"fewer than {number} are complete"
-    return "" if mine.index(one) < mine.index(last[-1]) else f"newer than {last[-1].path.name}, which is kept"
+    return (
+        "" if found.index(one) < found.index(last[-1]) else f"newer than {last[-1].path.name}, which is kept"
+    )

@@ -54,6 +54,7 @@ class Owner:
         user: the user id it runs as.
         rivals: other runs.
         promised: names of tags that a run which waits, or has begun, is told to go on from; to its id.
+        inherited: of those in `before`, what came while an earlier run of the same training was on.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Owner:
     user: int
     rivals: tuple[Rival, ...]
     promised: dict[str, str] = field(default_factory=dict)
+    inherited: frozenset[str] = frozenset()
 
     def foreign(self, seen: Sighting) -> str:
         """Return why a checkpoint is not this run's; empty for one that is."""
@@ -77,7 +79,7 @@ class Owner:
             yield link
         if self.before is None:
             yield "nobody noted what was there before the run"
-        elif str(seen.path.relative_to(self.folder)) in self.before:
+        elif self._was_there(seen, self.before):
             yield "it was there before the run"
         if other := self.promised.get(seen.path.name):
             yield f"the run {other} is to go on from it"
@@ -87,12 +89,22 @@ class Owner:
             yield "no `latest` lies beside it, as where DeepSpeed saves"  # somebody copied it there
         yield from self._by_others(seen)
 
+    def _was_there(self, seen: Sighting, before: frozenset[str]) -> bool:
+        """Tell whether a tag is an earlier one; what has since been written over as a whole is not."""
+        name = str(seen.path.relative_to(self.folder))
+        over = name in self.inherited and _oldest(seen) >= self.started
+        return name in before and not over
+
+    def link_or_user(self, seen: Sighting) -> str:
+        """Return that a link leads to a checkpoint, or that another user wrote it; empty for neither."""
+        return _through_link(self.folder, seen.path) or next(self._by_user(seen), "")
+
     def _by_time(self, seen: Sighting) -> Iterator[str]:
         if seen.modified > self.ended:
             yield "it was written after the run"
         if seen.modified < self.started - _CLOCKS:
             yield "it was written before the run"  # and has got its name since
-        oldest = min(place.oldest() for place in (seen.listing, *seen.parts))
+        oldest = _oldest(seen)
         for rival in self.rivals:
             if rival.ended <= self.started:
                 continue  # what it wrote was there before
@@ -100,13 +112,20 @@ class Owner:
                 when = "at the same time, or within a minute of it"
                 yield f"the run {rival.run_id} saved in this folder {when}"
 
-    def _by_others(self, seen: Sighting) -> Iterator[str]:
+    def _by_user(self, seen: Sighting) -> Iterator[str]:
         with suppress(OSError):
             if seen.path.stat().st_uid != self.user:
                 yield "another user wrote it"
+
+    def _by_others(self, seen: Sighting) -> Iterator[str]:
+        yield from self._by_user(seen)
         ranks = said_ranks(seen) or 1  # data-parallel; a model-parallel run has several times as many
         if not any(world % ranks == 0 for world in self.worlds):
             yield f"{ranks} data-parallel ranks saved it, which this run never had"
+
+
+def _oldest(seen: Sighting) -> float:
+    return min(place.oldest() for place in (seen.listing, *seen.parts))
 
 
 def of_deepspeed(folder: Path, seen: Sighting) -> str:
@@ -199,20 +218,21 @@ def _worlds(run: RunDir) -> Iterator[int]:
 def _rivals(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Iterator[Rival]:
     for other in runs:
         started = other.record().get("started")
-        if other.path == run.path or started is None or not _saves_in(other, folder):
+        if other.path == run.path or started is None or not saves_in(other, folder):
             continue
         yield Rival(other.run_id, float(started), _end_of(other))
 
 
 def _promised(run: RunDir, folder: Path, runs: Iterable[RunDir]) -> Iterator[tuple[str, str]]:
     for other in runs:
-        if other.path == run.path or other.verdict() is not None or not _saves_in(other, folder):
+        if other.path == run.path or other.verdict() is not None or not saves_in(other, folder):
             continue
         if told := other.plan().resume_tag:
             yield told, other.run_id
 
 
-def _saves_in(run: RunDir, folder: Path) -> bool:
+def saves_in(run: RunDir, folder: Path) -> bool:
+    """Return whether a run saves in a folder, above it or below it."""
     try:
         saved = run.plan().checkpoint_dir
     except (OSError, ValueError):

@@ -7,14 +7,14 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.checkpoints.deepspeed import written
 from orchestrator.checkpoints.find import sightings
 from orchestrator.checkpoints.keep import Choice, Look, decide
 from orchestrator.checkpoints.metric import best_of_trainer, metric_of
 from orchestrator.checkpoints.remove import finish, remove
-from orchestrator.checkpoints.tag import Kind
+from orchestrator.checkpoints.tag import SUFFIX, Kind, aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +43,14 @@ class Pruned:
         return [each.seen for each in self.choices if each.goes and each.seen.path not in self.failed]
 
 
+class Terms(NamedTuple):
+    """How many stay, why a checkpoint is not ours to delete, and what is held whatever the numbers say."""
+
+    keep: KeepPlan
+    foreign: Callable[[Sighting], str]
+    held: dict[Path, str]
+
+
 class Examined:
     """Looks into each checkpoint once: it may have thousands of files."""
 
@@ -57,7 +65,12 @@ class Examined:
 
 
 def prune(
-    folder: Path, keep: KeepPlan, foreign: Callable[[Sighting], str], *, dry_run: bool = False
+    folder: Path,
+    keep: KeepPlan,
+    foreign: Callable[[Sighting], str],
+    *,
+    needed: str = "",
+    dry_run: bool = False,
 ) -> Pruned:
     """Delete what is not to be kept; in each folder that holds checkpoints, so many stay.
 
@@ -65,10 +78,13 @@ def prune(
         folder: where a run saves, links resolved.
         keep: what stays.
         foreign: why a checkpoint is not ours to delete; empty for one that is.
+        needed: name of a tag that stays in any case: the run that is on goes on from it.
         dry_run: decide, and delete nothing.
     """
     found = sightings(folder)
-    choices = tuple(_choices(folder, found, keep, foreign))
+    names = (needed, needed + SUFFIX)
+    held = {one.path.resolve(): "the run goes on from it" for one in found if one.path.name in names}
+    choices = tuple(_choices(folder, found, Terms(keep, foreign, held)))
     if dry_run:
         return Pruned(choices, {})
     leftovers = finish(one.path.parent for one in found)
@@ -76,31 +92,31 @@ def prune(
     return Pruned(choices, {path: why for path, why in tried.items() if why}, tuple(leftovers))
 
 
-def _choices(
-    folder: Path, found: list[Sighting], keep: KeepPlan, foreign: Callable[[Sighting], str]
-) -> Iterator[Choice]:
-    examined = Examined()
-    guarded = dict(_guarded(folder, found))
+def _choices(folder: Path, found: list[Sighting], terms: Terms) -> Iterator[Choice]:
+    keep, examined = terms.keep, Examined()
+    guarded = terms.held | dict(_guarded(folder, found))
     by_parent: dict[Path, list[Sighting]] = defaultdict(list)
     for one in found:
         by_parent[one.path.parent].append(one)
     for group in by_parent.values():
-        look = Look(foreign, examined.complete, lambda one: metric_of(one, keep.metric or ""), guarded)
+        look = Look(terms.foreign, examined.complete, lambda one: metric_of(one, keep.metric or ""), guarded)
         yield from decide(group, keep, newest_of(group, examined), look)
 
 
 def settled(folder: Path) -> bool:
     """Return whether the newest checkpoint of a folder is complete, so that no save seems to be under way."""
-    saved = [one for one in sightings(folder) if one.kind not in (Kind.WEIGHTS, Kind.UNIVERSAL)]
+    saved = [one for one in sightings(folder) if _saved(one)]
     return bool(saved) and saved[-1].examine().complete
 
 
 def newest_of(found: list[Sighting], examined: Examined) -> Sighting | None:
-    """Return the newest complete one that a run can go on from; exported and converted ones are none."""
-    for one in reversed(found):
-        if one.kind not in (Kind.WEIGHTS, Kind.UNIVERSAL) and examined.complete(one):
-            return one
-    return None
+    """Return the newest complete one that a run can go on from, which has not been set aside for it."""
+    return next((one for one in reversed(found) if _saved(one) and examined.complete(one)), None)
+
+
+def _saved(one: Sighting) -> bool:
+    """Return whether a script saved a checkpoint to go on from: neither exported, converted nor set aside."""
+    return one.kind not in (Kind.WEIGHTS, Kind.UNIVERSAL) and not aside(one.path.name)
 
 
 def _guarded(folder: Path, found: Iterable[Sighting]) -> Iterator[tuple[Path, str]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orchestrator.checkpoints.tag import listing, pruned
+from orchestrator.checkpoints.tag import Kind, listing, pruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +41,17 @@ def remove(seen: Sighting) -> str:
         return ""  # deleted by somebody else
     except OSError as error:
         return f"it cannot be renamed: {error.strerror}"
+    if seen.kind is Kind.UNIVERSAL:
+        _forget(seen.path)
     return _delete(hidden)
+
+
+def _forget(path: Path) -> None:
+    """Remove `latest_universal`, which our conversion wrote, where it names what is gone now."""
+    named = path.with_name("latest_universal")
+    with suppress(OSError):
+        if named.read_text(encoding="utf-8").strip() == path.name:
+            named.unlink()
 
 
 def changed(seen: Sighting) -> bool:

@@ -22,9 +22,11 @@ _TEMPORARY = re.compile(
 )
 _PRUNED = re.compile(r"\..+\.pruned\.[0-9a-f]{6}")
 _MAKING = re.compile(r"\..+\.making\.\w+")
-_ASIDE = re.compile(r".+_of_\d+_ranks(_\d+)?")
+_ASIDE = re.compile(r"(.+)_of_\d+_ranks(?:_\d+)?")
 SUFFIX = "_universal"
 """What the universal form of a tag adds to its name."""
+MARK = "reshaped.json"
+"""In a universal checkpoint that we made: of which tag, by how many ranks, for which run."""
 METRICS = "metrics.json"
 """File that a script may add to a tag after the save: a JSON object of its metrics' values."""
 
@@ -145,6 +147,12 @@ def in_making(name: str) -> bool:
 def aside(name: str) -> bool:
     """Return whether a name is one of a tag that was set aside (aside.py): a run went on from before it."""
     return _ASIDE.fullmatch(name) is not None
+
+
+def before_aside(name: str) -> str:
+    """Return the name that a tag had before it was set aside; that of any other tag is as it is."""
+    match = _ASIDE.fullmatch(name)
+    return name if match is None else match[1]
 
 
 def temporary(name: str) -> bool:

@@ -11,6 +11,7 @@ nothing is cut up. The stages 1 and 2 load each other's checkpoints, stage 3 onl
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MARK = "reshaped.json"
-"""In a universal checkpoint that we made: of which tag, and when that one was written."""
 _STAGE3 = 3
 
 
@@ -147,7 +146,9 @@ def _foreign(tag: Tag) -> Problem:
         return Problem(what, fix="resume from it as it is")
     who = "HF Trainer" if tag.kind is Kind.TRAINER else "Accelerate's save_state"
     what = f"{who} wrote it, and looks for ZeRO's shards by a name that a universal checkpoint has not"
-    return Problem(what, fix=f"go on with {tag.world_size or 'as many'} ranks, as it was saved")
+    anew = f"orchestrate checkpoint consolidate {shlex.quote(str(tag.path.parent))} OUT --tag {tag.name}"
+    again = f"go on with {tag.world_size or 'as many'} ranks, as it was saved"
+    return Problem(what, fix=f"{again}, or begin anew from its weights: {anew}")
 
 
 def _check_stage(tag: Tag, deepspeed: Mapping[str, Any]) -> None:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
 from orchestrator.checkpoints.find import one_tag
-from orchestrator.checkpoints.tag import Kind
-from orchestrator.checkpoints.universal import MARK, converted, universal_name
+from orchestrator.checkpoints.tag import MARK, Kind
+from orchestrator.checkpoints.universal import converted, universal_name
 from orchestrator.checkpoints.universal_needs import free_memory, most_workers, needs
 from orchestrator.errors import ConversionError, Problem
 from orchestrator.rundir import write_json, write_text
@@ -53,12 +53,20 @@ class Conversion:
         python: the Python of the training: a command or a path.
         setup: shell lines before it, as on the hosts.
         workers: the most processes at a time; as many as the CPUs and the free memory allow when not given.
+        run_id: of the run that goes on from it, which may delete it; empty for one that somebody asked for.
     """
 
     def __init__(
-        self, tag: Tag, python: str, setup: Sequence[str] = (), *, workers: int | None = None
+        self,
+        tag: Tag,
+        python: str,
+        setup: Sequence[str] = (),
+        *,
+        workers: int | None = None,
+        run_id: str = "",
     ) -> None:
         self._tag = tag
+        self._run_id = run_id
         self._python = python
         self._setup = setup
         self._workers = workers
@@ -194,7 +202,13 @@ class Conversion:
         """Give the universal checkpoint its name, and have `latest_universal` say it."""
         folder, made = self._tag.path.parent, work / _MADE
         self._see_that_it_may_have_its_name()
-        mark = {"of": self._tag.name, "ranks": self._tag.world_size, "orchestrate": __version__, **answer}
+        mark = {
+            "of": self._tag.name,
+            "ranks": self._tag.world_size,
+            "for": self._run_id,
+            "orchestrate": __version__,
+            **answer,
+        }
         write_json(made / MARK, mark)
         place = folder / self.name
         if converted(self._tag) is None:  # else another process was faster
@@ -218,7 +232,12 @@ _ELSEWHERE = "name another with --python, or run `orchestrate checkpoint reshape
 
 
 def conversion_for(
-    tag: Tag, plan: LaunchPlan | None, python: str | None = None, *, workers: int | None = None
+    tag: Tag,
+    plan: LaunchPlan | None,
+    python: str | None = None,
+    *,
+    workers: int | None = None,
+    run_id: str = "",
 ) -> Conversion:
     """Return the conversion of a tag with the Python of its run, where that one can be started here.
 
@@ -227,12 +246,13 @@ def conversion_for(
         plan: of the run that saved it, or goes on from it; None for a tag of nobody's.
         python: goes before that of the plan.
         workers: see `Conversion`.
+        run_id: likewise.
     """
     if python is not None or plan is None:
-        return Conversion(tag, python or sys.executable, workers=workers)
+        return Conversion(tag, python or sys.executable, workers=workers, run_id=run_id)
     if plan.container is not None:  # its Python is in there
-        return Conversion(tag, plan.supervisor_python, workers=workers)
-    return Conversion(tag, plan.python, plan.setup, workers=workers)
+        return Conversion(tag, plan.supervisor_python, workers=workers, run_id=run_id)
+    return Conversion(tag, plan.python, plan.setup, workers=workers, run_id=run_id)
 
 
 @contextlib.contextmanager

@@ -21,13 +21,26 @@ if TYPE_CHECKING:
 _DAY = 86400
 
 
+def _complete_checks(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the checks that begin like the last of some with commas, for the shell."""
+    from orchestrator.preflight.judging import JUDGES
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in JUDGES if name.startswith(last)]
+
+
 @click.command("check")
 @click.argument("job", type=click.Path(path_type=Path))
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value: --set cluster.nodes=4."
 )
-@click.option("--only", metavar="NAMES", help="Only these checks, with commas: login,gpus,disk.")
-@click.option("--skip", metavar="NAMES", help="All checks but these.")
+@click.option(
+    "--only",
+    metavar="NAMES",
+    help="Only these checks, with commas: login,gpus,disk.",
+    shell_complete=_complete_checks,
+)
+@click.option("--skip", metavar="NAMES", help="All checks but these.", shell_complete=_complete_checks)
 @click.option(
     "--timeout",
     default=60.0,

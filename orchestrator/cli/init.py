@@ -28,9 +28,22 @@ class _Wish:
     force: bool
 
 
+def _complete_template(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the templates that begin so, for the shell."""
+    from orchestrator.init.templates import templates
+
+    return [each.name for each in templates() if each.name.startswith(incomplete)]
+
+
 @click.command("init")
 @click.argument("file", default="job.yaml", type=click.Path(path_type=Path))
-@click.option("--from", "template", metavar="TEMPLATE", help="Begin with a template; --list names them.")
+@click.option(
+    "--from",
+    "template",
+    metavar="TEMPLATE",
+    help="Begin with a template; --list names them.",
+    shell_complete=_complete_template,
+)
 @click.option("--list", "show_list", is_flag=True, help="List the templates and write nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: take the default of every question.")
 @click.option(

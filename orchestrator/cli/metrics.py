@@ -120,7 +120,9 @@ def _see_that_it_has(run: RunDir, selection: Selection) -> None:
 
     if selection.attempt is not None:
         chosen_attempts(run, selection.attempt)
-    refuse_unknown(run.latest_plan(), selection.hosts, selection.ranks)
+    every = {attempt.number: run.plan(attempt) for attempt in run.attempts()}
+    plans = [plan for number, plan in every.items() if selection.attempt in {None, number}] or [run.plan()]
+    refuse_unknown(plans, selection.hosts, selection.ranks, every)
 
 
 def _see_that_it_is_here(run: str, run_root: Path) -> None:
@@ -173,7 +175,9 @@ def _print_table(run: RunDir, selected: Any, rows: list[dict[str, Any]], given: 
 
 def _nothing(run: RunDir, selection: Selection) -> str:
     if not run.metrics_file.exists():
-        return f"{run.run_id} has no metrics yet; they come when its ranks have begun"
+        over = run.status()["state"].is_final
+        later = ": it ended before any came" if over else " yet; they come when its ranks have begun"
+        return f"{run.run_id} has no metrics{later}"
     kinds = ", ".join(selection.kinds)
     return f"no such metrics of {run.run_id} ({kinds}); --kind all shows every kind"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,9 @@ from orchestrator.errors import JobFileError, Problem
 from orchestrator.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.checkpoints.universal_make import Conversion
     from orchestrator.cli.submit import Options
     from orchestrator.resume import Resumption
     from orchestrator.rundir import RunDir
@@ -45,9 +51,33 @@ def resume_command(
 
     if (code := forward(run, run_root)) is not None:
         return code
-    found = registry.find(run, run_root)
-    _see_that_it_has_ended(found)
-    return _resume(found, run_root, make_resumption(found, overrides, nodes, tag), Options(**flags))
+    found, options = registry.find(run, run_root), Options(**flags)
+    with _alone(found):
+        _see_that_it_has_ended(found)
+        begun = _resume(found, run_root, make_resumption(found, overrides, nodes, tag), options)
+    if begun is None or not options.follow:
+        return 0
+    from orchestrator.monitor.follow import follow_run
+
+    return follow_run(begun)
+
+
+@contextlib.contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Hold the lock of a run that is resumed: two at once would both find that nobody saves there yet.
+
+    Raises:
+        JobFileError: another `resume` of this run is at work.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a directory that we may only read, a disk without locks
+            lock = stack.enter_context((run.path / "resume.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what, fix = "it is being resumed at this moment", "wait for that, and see `orchestrate list`"
+                raise JobFileError(Problem(what, "RUN", run.run_id, fix)) from None
+        yield
 
 
 def _see_that_it_has_ended(run: RunDir) -> None:
@@ -66,8 +96,7 @@ def _see_that_nobody_saves_there(folder: str | None, run_root: Path) -> None:
     from orchestrator.monitor.status import current_status
 
     for other in registry.all_runs(run_root):
-        state = other.status()["state"]
-        if state.is_final or state is State.CREATED or _folder_of(other) != folder:
+        if not _may_save(other) or _folder_of(other) != os.path.realpath(folder or ""):
             continue
         if current_status(other)["state"].is_final:
             continue
@@ -76,14 +105,23 @@ def _see_that_nobody_saves_there(folder: str | None, run_root: Path) -> None:
         raise JobFileError(Problem(what, "train.checkpoint_dir", folder, fix))
 
 
+def _may_save(run: RunDir) -> bool:
+    """Return whether a run seems to be on; one that was only written (`--no-start`) is not."""
+    state = run.status()["state"]
+    return not state.is_final and (state is not State.CREATED or run.supervisor_log.exists())
+
+
 def _folder_of(run: RunDir) -> str | None:
+    """Return where a run saves, links resolved."""
     try:
-        return run.plan().checkpoint_dir
+        folder = run.plan().checkpoint_dir
     except (OSError, ValueError):  # of another version of this program
         return None
+    return None if folder is None else os.path.realpath(folder)
 
 
-def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Options) -> int:
+def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Options) -> RunDir | None:
+    """Begin the new run; return it if it was started."""
     from orchestrator import submit
     from orchestrator.cli.submit import print_not_started, print_started
 
@@ -95,20 +133,17 @@ def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Option
         _print_start(run, resumption)
     if options.dry_run:
         _print_dry_run(run, resumption, as_json=options.as_json)
-        return 0
+        return None
     _convert(resumption, options)
     run_dir = submit.create(prepared)
     job_file = Path(run.record().get("job_file", run.job_file))
     submit.record_run(run_dir, prepared.plan, job_file, resumes=run.run_id)
     if options.no_start:
-        return print_not_started(run_dir, prepared, as_json=options.as_json)
+        print_not_started(run_dir, prepared, as_json=options.as_json)
+        return None
     submit.start(run_dir)
     print_started(run_dir, prepared, options)
-    if options.follow:
-        from orchestrator.monitor.follow import follow_run
-
-        return follow_run(run_dir)
-    return 0
+    return run_dir
 
 
 def _print_start(run: RunDir, resumption: Resumption) -> None:
@@ -142,34 +177,53 @@ def _dry_run_json(run: RunDir, resumption: Resumption) -> dict[str, Any]:
 
 
 def _print_dry_run(run: RunDir, resumption: Resumption, *, as_json: bool) -> None:
-    from orchestrator.checkpoints.universal_make import conversion_for
     from orchestrator.cli.reshape import needs_words
     from orchestrator.cli.submit import shape
 
+    conversion = _conversion(resumption)
+    if conversion is not None and resumption.prepared.plan.slurm is None:
+        with _not_begun():
+            conversion.check()
     if as_json:
         print_json(_dry_run_json(run, resumption))
         return
     click.echo(f"would run  {shape(resumption.prepared)}")
-    if resumption.start.convert:
-        tag = resumption.start.tag
-        click.echo(f"would make {resumption.start.name} first, for any number of ranks")
-        click.echo(
-            f"           {needs_words(conversion_for(tag, resumption.prepared.plan), tag.path.parent)}"
-        )
+    if conversion is not None:
+        click.echo(f"would make {conversion.name} first, for any number of ranks")
+        click.echo(f"           {needs_words(conversion, resumption.start.tag.path.parent)}")
     click.echo("nothing was written or started")
+
+
+def _conversion(resumption: Resumption) -> Conversion | None:
+    """Return what has to be made before the new ranks can load the checkpoint; None for nothing."""
+    from orchestrator.checkpoints.universal_make import conversion_for
+
+    start, plan = resumption.start, resumption.prepared.plan
+    return conversion_for(start.tag, plan, run_id=plan.run_id) if start.convert else None
 
 
 def _convert(resumption: Resumption, options: Options) -> None:
     """Convert here what the new ranks cannot load; on Slurm the job does it: a login host is for no work."""
-    from orchestrator.checkpoints.universal_make import conversion_for, notes_of
+    from orchestrator.checkpoints.universal_make import notes_of
     from orchestrator.cli.reshape import convert, print_notes
 
     start, plan = resumption.start, resumption.prepared.plan
-    if not start.universal:
-        return
-    if not start.convert:
-        print_notes(notes_of(start.tag.path.parent / start.name))
+    conversion = _conversion(resumption)
+    if conversion is None:
+        print_notes(notes_of(start.tag.path.parent / start.name) if start.universal else [])
     elif plan.slurm is not None:
         click.echo(f"the job makes {start.name} first, for {plan.world_size} ranks", err=True)
     else:
-        print_notes(convert(conversion_for(start.tag, plan), quiet=options.as_json))
+        with _not_begun():
+            print_notes(convert(conversion, quiet=options.as_json))
+
+
+@contextlib.contextmanager
+def _not_begun() -> Iterator[None]:
+    """A conversion that fails here is a run that could not be submitted: none has begun that could fail."""
+    from orchestrator.errors import ConversionError, SubmitError
+
+    try:
+        yield
+    except ConversionError as error:
+        raise SubmitError(*error.problems) from error

@@ -9,14 +9,14 @@ import click
 
 @click.command("schema")
 def schema_command() -> None:
-    r"""Print the JSON Schema of a job file, so that editors can complete and check it.
+    """Print the JSON Schema of a job file, so that editors can complete and check it.
 
     Write it to a file and name it in the first line of a job file:
 
     \b
         orchestrate schema > job.schema.json
         # yaml-language-server: $schema=job.schema.json
-    """
+    """  # noqa: D301 - \b is click's own mark
     from orchestrator.job import job_schema
 
     click.echo(json.dumps(job_schema(), indent=2, ensure_ascii=False))

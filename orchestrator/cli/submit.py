@@ -193,7 +193,8 @@ def shape(prepared: Prepared) -> str:
     plan = prepared.plan
     zero = (plan.deepspeed or {}).get("zero_optimization", {})
     hosts = f"{len(plan.hosts)} host{'s' if len(plan.hosts) > 1 else ''}"
-    parts = [f"{plan.world_size} ranks on {hosts} ({plan.backend}, {plan.launcher})"]
+    ranks = f"{plan.world_size} rank{'s' * (plan.world_size != 1)}"
+    parts = [f"{ranks} on {hosts} ({plan.backend}, {plan.launcher})"]
     if "stage" in zero:
         parts.append(f"ZeRO-{zero['stage']}")
     if zero.get("zero_hpz_partition_size", 1) not in (0, 1):

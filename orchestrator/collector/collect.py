@@ -35,11 +35,12 @@ def collect(run_dir: RunDir, number: int) -> None:
         OSError: metrics.jsonl cannot be written at all.
     """
     metrics = Metrics(run_dir)
-    earlier = metrics.saved.get("attempt")
-    if isinstance(earlier, int) and earlier < number and run_dir.attempt(earlier).logs.is_dir():
-        Collector(run_dir, earlier, metrics, metrics.saved).take_in()
-        metrics.saved = {"tags": metrics.saved.get("tags")}
-    Collector(run_dir, number, metrics, metrics.saved).run()
+    saved = metrics.saved
+    first = saved.get("attempt", number)
+    for earlier in (one for one in run_dir.attempts() if first <= one.number < number and one.logs.is_dir()):
+        Collector(run_dir, earlier.number, metrics, saved).take_in()
+        saved = {"tags": saved.get("tags")}
+    Collector(run_dir, number, metrics, saved).run()
     metrics.close()
 
 

@@ -100,7 +100,8 @@ class LogFile:
     def look_whether_cut(self) -> None:
         """Begin again with a file that somebody has emptied to free the disk."""
         with contextlib.suppress(OSError):
-            if Path(self._path).stat().st_size < self.offset:
+            there = os.fstat(self._handle) if self._handle >= 0 else Path(self._path).stat()
+            if there.st_size < self.offset:
                 self.offset, self._rest, self.skip = 0, 0, False
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 IDLE = 0.05  # cores
 MOVING = 1e6  # bytes a second, of disk and network of a host
-_SHORTEST, _STEPS, _START = 120.0, 5.0, 5.0
+START = 5.0  # times as long until the first step
+_SHORTEST, _STEPS = 120.0, 5.0
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ def patience(
 
 def _automatic(step_times: Sequence[float], *, stepped: bool) -> float:
     if not stepped:
-        return _SHORTEST * _START
+        return _SHORTEST * START
     ordered = sorted(step_times)
     longest = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] if ordered else 0.0
     return max(_SHORTEST, _STEPS * longest)

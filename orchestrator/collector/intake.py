@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
     from orchestrator.rundir import AttemptDir, RunDir
 
-_SCAN_SECONDS, _CUT_SECONDS, _CLOCK_SECONDS = 0.5, 60.0, 5.0
+_SCAN_SECONDS, _CUT_SECONDS, _CLOCK_SECONDS = 0.5, 5.0, 5.0
 _STEP_TIMES = 1000
+_SHORT = 2  # measurements that a dump may take
+# torch 2.11; the first is an error, the others come with TORCH_CPP_LOG_LEVEL=INFO
+_OF_A_DUMP = re.compile(
+    rb"preparing to dump debug info|Dump signal received through pipe|dumping nccl trace to|"
+    rb"Flight Recorder (?:debug info|trace successfully)"
+)
 _CHUNKS = 16  # of one file in one sweep: 1 MiB, so that no file keeps the others waiting
 
 
@@ -37,6 +44,7 @@ class Seen:
         step_time: what it said that its last step took, seconds.
         told: its last step, and when that was told.
         runs: it has started and not ended.
+        busy: how many measurements in a row have shown that it, or its host, does something.
     """
 
     host: str
@@ -46,6 +54,7 @@ class Seen:
     step_time: float | None = None
     told: tuple[int, float] | None = None
     runs: bool = False
+    busy: int = 0
 
 
 @dataclass
@@ -57,12 +66,26 @@ class Facts:
         samples: the last measurement of every host.
         stepped: when any rank last told of a step it had not told before, epoch seconds of this machine.
         step_times: the last ones told, seconds.
+        heard: when a rank last told a step, wrote to its log, started or ended, epoch seconds; 0.0 for never.
+        longest: the longest time without any of these since the first step, seconds.
+        moved: when a host last moved data, epoch seconds; 0.0 for never.
+        suspected: it has been told that ranks are silent.
     """
 
     ranks: dict[int, Seen]
     samples: dict[str, Sample] = field(default_factory=dict)
     stepped: float = 0.0
     step_times: list[float] = field(default_factory=list)
+    heard: float = 0.0
+    longest: float = 0.0
+    moved: float = 0.0
+    suspected: bool = False
+
+    def hear(self, now: float) -> None:
+        """Note that a rank has given a sign that the run goes on."""
+        if self.stepped:
+            self.longest = max(self.longest, now - self.heard)
+        self.heard = now
 
 
 class Intake:
@@ -101,13 +124,17 @@ class Intake:
         self._look_around(now)
         records: list[dict[str, Any]] = []
         for file in self._folder.files.values():
+            said = []
             for _ in range(_CHUNKS):
                 data = file.new(now)
                 if not data:
                     break
                 records += self._take(file, data, now)
-            if file.grew == now and file.rank in self.facts.ranks:
+                said.append(is_sign_of_life(data))
+            if file.grew == now and (any(said) or not said) and file.rank in self.facts.ranks:
                 self.facts.ranks[file.rank].active = now
+                self.facts.hear(now)
+        records.sort(key=_order)  # a rank's losses and its bar are in two files
         return records
 
     def grew(self, now: float) -> bool:
@@ -150,6 +177,7 @@ class Intake:
             elif seen is not None and what in {"rank_start", "rank_exit"}:
                 seen.runs = what == "rank_start"
                 seen.active = max(seen.active, now)
+                self.facts.heard = now
 
     def _new_events(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -213,15 +241,28 @@ class Intake:
         self.events += faults_of(sample, host)
         moved = sum(sample.host.get(name, 0.0) for name in ("sent", "received", "read", "written"))
         moving = self._counts_moving and moved >= hang.MOVING
+        if moving:
+            self.facts.moved = now
         for rank, of in sample.ranks.items():
             seen = self.facts.ranks.get(rank)
             if seen is None or seen.host != host:
                 continue
             if "cpu" in of:  # the first measurement has nothing to compare with
                 seen.sampled, seen.cpu = now, of["cpu"]
-            if moving or seen.cpu >= hang.IDLE:
+            seen.busy = seen.busy + 1 if moving or seen.cpu >= hang.IDLE else 0
+            # Once ranks hang, their stacks and records are taken, which moves data and uses their CPU.
+            if seen.busy > (_SHORT if self.facts.suspected else 0):
                 seen.active = now
         return records_of(sample, host, self._number)
+
+
+def is_sign_of_life(data: bytes) -> bool:
+    """Tell whether a rank has said more than that it writes its flight recorder's file, as it was told to."""
+    return any(line.strip() and not _OF_A_DUMP.search(line) for line in data.splitlines())
+
+
+def _order(record: dict[str, Any]) -> tuple[float, int]:
+    return record["time"], record.get("step", 0)
 
 
 def running(facts: Facts, interval: float, now: float) -> list[hang.Rank]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.collector import hang
+from orchestrator.collector import hang, stall
 from orchestrator.collector.intake import Facts, Seen, running
 from orchestrator.collector.straggler import Host, Stragglers, gpus_of
 
@@ -32,6 +32,7 @@ class Rules:
         self._silent_told: float | None = None
         self._silent: frozenset[int] = frozenset()
         self._silent_since = 0.0  # those ranks and no others
+        self._stall_told: float | None = None
         self._next_hang = self._next_straggler = 0.0
 
     def look(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
@@ -44,6 +45,8 @@ class Rules:
         if now >= self._next_hang:
             self._next_hang = now + max(1.0, len(facts.ranks) / 2000)
             yield from self._hangs(facts, now)
+            yield from self._stalls(facts, now)
+            facts.suspected = self._silent_told is not None
         if now >= self._next_straggler:
             self._next_straggler = now + self._interval
             if facts.stepped:
@@ -69,6 +72,26 @@ class Rules:
                 "since": round(found.since, 3),
                 "silent": round(now - found.since, 1),
             }
+
+    def _stalls(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
+        """Yield that no rank has given a sign for long, and that one has again."""
+        stepped = bool(facts.stepped)
+        after = hang.patience(self._monitor.hang_after, facts.step_times, self._interval, stepped=stepped)
+        ranks = [rank for rank, seen in facts.ranks.items() if seen.runs]
+        if after is None or not facts.heard or not ranks:
+            return
+        if not stepped and not isinstance(self._monitor.hang_after, str):
+            after *= hang.START
+        quiet = now - facts.heard
+        if quiet < stall.patience(after, facts.longest, moving=now - facts.moved < after):
+            if self._stall_told is not None and facts.heard > self._stall_told:
+                self._stall_told = None
+                yield {"event": "stall_over"}
+        elif self._stall_told is None or now - self._stall_told >= _AGAIN:
+            self._stall_told = now
+            usual = median(facts.step_times) if facts.step_times else None
+            told = {"ranks": ranks, "since": round(facts.heard, 3), "silent": round(quiet, 1)}
+            yield {"event": "stall", **told, "usual": usual}
 
     def _is_due(self, found: hang.Silence, now: float) -> bool:
         """Tell whether a silence is to be told now: once it has settled, and again while it lasts."""

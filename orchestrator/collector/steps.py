@@ -4,13 +4,19 @@ Not every line becomes a record. Of up to EAGER ranks, and of the lowest rank th
 lines do, but no more than _MOST of a chunk (64 KiB, or half a second): evenly spread ones. Of the other
 ranks one line is read every `ranks / _A_SECOND` seconds each, so that the records of 8,000 ranks that all
 print every step do not fill a disk. What is left out is still in the logs.
+
+A loss without a step (Hugging Face's Trainer, whose bar goes to stderr and whose losses go to stdout) gets
+the one at which the bar stood when the line came. Times are known to a quarter of a second, in which a fast
+bar counts some steps; within that doubt the line's own epoch decides. A line without a step that comes before
+any step was told of, such as DeepSpeed's wall clock, is left out: nobody knows where it belongs.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.collector.parse import Told, has_needle, parse
 
@@ -22,7 +28,18 @@ _A_SECOND = 50  # records of all the other ranks together
 _MOST = 100
 _TRIES = 4  # lines that are read for one that tells something
 _BAR_PAUSE = 1.0  # seconds between two records of a bar that has no figures behind it
+_BARS = 400  # states of a bar that are kept: more than come with one look at the files
+_DOUBT = 0.5  # seconds by which a line and the bar's state may be apart though their times are equal
 _ENDS = re.compile(rb"[\r\n]+")
+
+
+class Bar(NamedTuple):
+    """A state of a progress bar: when it was written, how far it was, where it ends, seconds for each."""
+
+    when: float
+    step: int
+    total: int
+    rate: float | None
 
 
 @dataclass(slots=True)
@@ -32,9 +49,8 @@ class Teller:
     Attributes:
         step: the last step it told; -1 before the first.
         step_time: the last time of a step it told, seconds.
-        bar: where its progress bar of steps stands; None before it is known to be one.
-        total: where that bar ends.
-        seen: the last bar, whatever it counts: how far, where it ends, seconds each.
+        total: where its progress bar of steps ends; None before one is known to be one.
+        seen: the last states of a bar, whatever it counts.
         barred: when a bar alone became a record, epoch seconds.
         due: when a line of it is read again, epoch seconds.
     """
@@ -42,7 +58,7 @@ class Teller:
     step: int = -1
     step_time: float | None = None
     total: int | None = None
-    seen: tuple[int, int, float | None] | None = None
+    seen: deque[Bar] = field(default_factory=lambda: deque(maxlen=_BARS))
     barred: float = 0.0
     due: float = 0.0
 
@@ -60,24 +76,25 @@ class Teller:
             return self._bar(told.step or 0, told.total, values, now)
         step = told.step
         if step is None:
-            step = self._bars_step(values)
-        if step is None or step < 0:
+            step = self._bars_step(values, now)
+        if step < 0:
             return None
-        self.step = step
+        self.step = max(self.step, step) if told.step is None else step
         self.step_time = values.get("step_time", self.step_time)
         return step, values
 
-    def _bars_step(self, values: dict[str, float]) -> int | None:
-        """Return the step of a line without one: where the bar stands, or the last one told."""
-        if self.seen is None:
+    def _bars_step(self, values: dict[str, float], now: float) -> int:
+        """Return the step of a line without one: where the bar stood then, or the last one told."""
+        if not self.seen:
             return self.step
         if "loss" in values:
-            self.total = self.seen[1]
-        if self.seen[1] != self.total:
+            self.total = self.seen[-1].total
+        if self.seen[-1].total != self.total:
             return self.step
-        if "loss" in values and self.seen[2] is not None:
-            values.setdefault("step_time", self.seen[2])
-        return max(self.seen[0], self.step)
+        bar = next((bar for bar in reversed(self.seen) if bar.when <= now), self.seen[0])
+        if "loss" in values and bar.rate is not None:
+            values.setdefault("step_time", bar.rate)
+        return by_epoch(bar, values.get("epoch"))
 
     def _bar(
         self, step: int, total: int, values: dict[str, float], now: float
@@ -86,12 +103,32 @@ class Teller:
         if has_loss:
             self.total = total
         if total == self.total or self.total is None:
-            self.seen = step, total, values.get("step_time")
+            if self.seen and (self.seen[-1].total != total or self.seen[-1].step > step):
+                self.seen.clear()
+            self.seen.append(Bar(now, step, total, values.get("step_time")))
         if total != self.total or step <= self.step or (not has_loss and now - self.barred < _BAR_PAUSE):
             return None
         self.step, self.barred = step, now
         self.step_time = values.get("step_time", self.step_time)
         return step, values
+
+
+def by_epoch(bar: Bar, epoch: float | None) -> int:
+    """Return the step of a line of Hugging Face's Trainer that came when the bar stood so.
+
+    Its epoch is the share of all steps that are done, times the number of epochs, which is most often whole
+    (`max_steps` may end a run in the midst of one). What it says counts if the bar may have stood there.
+
+    Args:
+        bar: the state of the bar at that time.
+        epoch: what the line says; None for a line that says none.
+    """
+    epochs = round(bar.total * epoch / bar.step) if epoch and bar.step else 0
+    if not epoch or not epochs or bar.rate is None:
+        return bar.step
+    step = int(bar.total * epoch / epochs + 0.25)  # the last batches of an epoch may be a short step
+    near = abs(step - bar.step) <= 1 + _DOUBT / max(bar.rate, 1e-6)
+    return step if near else bar.step
 
 
 @dataclass(slots=True)

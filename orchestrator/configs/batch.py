@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 GLOBAL = "train_batch_size"
 MICRO = "train_micro_batch_size_per_gpu"
 STEPS = "gradient_accumulation_steps"
-_FIELDS = {GLOBAL: "global_batch", MICRO: "micro_batch_per_gpu", STEPS: "gradient_accumulation_steps"}
+BATCH_FIELDS = {GLOBAL: "global_batch", MICRO: "micro_batch_per_gpu", STEPS: "gradient_accumulation_steps"}
+"""By DeepSpeed's key: the field of the job file."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
     problems = [
         Problem(
             f"{key} must be a whole number of 1 or more",
-            f"deepspeed.{_FIELDS[key]}",
+            f"deepspeed.{BATCH_FIELDS[key]}",
             repr(config[key]),
-            "change it",
+            "write a number such as 8",
         )
         for key in (GLOBAL, MICRO, STEPS)
         if config.get(key) not in (None, "auto") and _count(config[key]) is None
@@ -88,7 +89,7 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value % 1 != 0:
         return None
     return int(value)
 
@@ -107,7 +108,7 @@ def _mismatch(known: _Known, ranks: int) -> Problem:
     total, micro, steps = known.total or 0, known.micro, known.steps
     factors = (
         [f"{micro} samples"] * bool(micro)
-        + [f"{steps} accumulation steps"] * bool(steps)
+        + [f"{steps} accumulation step{'s' * (steps != 1)}"] * bool(steps)
         + [f"{ranks} ranks"]
     )
     product = (micro or 1) * (steps or 1) * ranks

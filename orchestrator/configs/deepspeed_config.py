@@ -7,11 +7,13 @@ removed are for `versions` and the rules to find: they know which DeepSpeed the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.configs.as_read import as_read
 from orchestrator.configs.auto import Autos, for_trainer_alone, remaining, resolve, unfilled
-from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, resolve_batch
+from orchestrator.configs.batch import BATCH_FIELDS, GLOBAL, MICRO, STEPS, resolve_batch
 from orchestrator.configs.fields import wishes
 from orchestrator.configs.hidden_size import hidden_size
 from orchestrator.configs.json_source import read_json_object
@@ -39,12 +41,14 @@ class Built:
         warnings: what was changed or is likely to go wrong, such as sizes that were no whole numbers.
         resolved: values that were `auto`, and what they are now.
         unresolved: dotted keys that stay `auto` for the training script.
+        origins: where its values are written.
     """
 
     config: dict[str, Any]
     warnings: tuple[Problem, ...] = ()
     resolved: tuple[Problem, ...] = ()
     unresolved: tuple[str, ...] = ()
+    origins: Origins = field(default_factory=lambda: Origins((), {}, ""))
 
 
 def build(
@@ -71,20 +75,42 @@ def build(
         JobFileError: the file is not JSON; a field and the file differ; batch sizes do not fit the ranks; an
             offload that the stage does not have; an `auto` that nobody fills.
     """
+    built, problems = attempt(spec, pool, base_dir, launcher=launcher, model=model)
+    if problems:
+        raise JobFileError(*problems)
+    return built
+
+
+def attempt(
+    spec: DeepSpeedSpec, pool: HostPool, base_dir: Path, *, launcher: Launcher, model: ModelSpec | None
+) -> tuple[Built, tuple[Problem, ...]]:
+    """Return DeepSpeed's configuration as far as it can be told, and what is wrong with it.
+
+    Args: as for `build`.
+
+    Returns:
+        Where something is wrong, the configuration is for looking at alone: what fields and file say
+        differently is the file's; inf, nan and the number of a batch that does not fit are left out.
+
+    Raises:
+        JobFileError: the file cannot be read as JSON.
+    """
     config, origins, problems = _merged(spec, pool, base_dir, launcher)
     name = origins.file
     mode = spec.auto or ("script" if launcher == "accelerate" else "resolve")
     autos = Autos(mode, launcher, hidden_size(model, base_dir, os.environ), origins)
     if autos.mode == "script" and launcher == "accelerate" and not name:
         _leave_batch(config)
-    problems += [*not_json(config, origins), *_set_batch(config, pool)]
+    read = list(as_read(config, origins))
+    problems += [*not_json(config, origins), *_set_batch(config, pool, origins)]
     resolved = tuple(resolve(config, autos))
-    _raise([*problems, *offload_problems(config, spec)])
-    warnings = [*contradicted(origins.wishes, spec.overrides), *round_sizes(config, origins)]
+    problems += offload_problems(config, spec, origins)
+    warnings = [*read, *contradicted(origins.wishes, spec.overrides), *round_sizes(config, origins)]
     warnings += for_trainer_alone(config, autos)
-    _raise([*_set_batch(config, pool), *unfilled(config, autos)])
+    problems += [*_set_batch(config, pool, origins), *unfilled(config, autos)]
     unresolved = tuple(".".join(path) for path in remaining(config, autos))
-    return Built(config, (*warnings, *_without_batch(config)), resolved, unresolved)
+    warnings += () if problems else _without_batch(config)
+    return Built(config, tuple(warnings), resolved, unresolved, origins), tuple(dict.fromkeys(problems))
 
 
 def _merged(
@@ -116,18 +142,27 @@ def _leave_batch(config: dict[str, Any]) -> None:
         config |= {GLOBAL: "auto", MICRO: "auto", STEPS: config.get(STEPS, "auto")}
 
 
-def _set_batch(config: dict[str, Any], pool: HostPool) -> list[Problem]:
+def _set_batch(config: dict[str, Any], pool: HostPool, origins: Origins) -> list[Problem]:
     """Put in those batch numbers that follow from the others; return what is wrong with them."""
     try:
         config.update(resolve_batch(config, pool.world_size))
     except JobFileError as error:
-        return list(error.problems)
+        problems = [_where_written(problem, config, origins) for problem in error.problems]
+        wrong = {problem.where.removeprefix("deepspeed.") for problem in error.problems}
+        for key in [key for key, name in BATCH_FIELDS.items() if name in wrong]:
+            config.pop(key, None)
+        return problems
     return []
 
 
-def _raise(problems: list[Problem]) -> None:
-    if problems:
-        raise JobFileError(*dict.fromkeys(problems))
+def _where_written(problem: Problem, config: dict[str, Any], origins: Origins) -> Problem:
+    """Return a problem with the batch in the words, and at the place, of where its numbers are written."""
+    asked = {wish.field for wish in origins.wishes}
+    names = {name: key for key, name in BATCH_FIELDS.items() if name not in asked and key in config}
+    place = problem.where.removeprefix("deepspeed.")
+    where = origins.where((names[place],)) if place in names else problem.where
+    fix = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), problem.fix)
+    return replace(problem, where=where, fix=fix)
 
 
 def _without_batch(config: dict[str, Any]) -> Iterator[Problem]:

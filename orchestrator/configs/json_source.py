@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.errors import JobFileError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KeyPath = tuple[str, ...]
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_TOKEN = re.compile(rf"(?P<key>{_STRING})(?=\s*:)|{_STRING}|[{{}}\[\]]")
+_LIST = "[]"
 
 
 def read_json_object(path: Path, key: str) -> dict[str, Any]:
@@ -27,26 +35,49 @@ def read_json_object(path: Path, key: str) -> dict[str, Any]:
         where = f"{path}:{error.lineno}:{error.colno}"
         fix = "correct it; JSON has no comments and no comma after the last entry"
         raise JobFileError(Problem(f"not JSON: {error.msg}", where, fix=fix)) from None
+    except RecursionError:
+        raise JobFileError(Problem("is nested too deeply", str(path), fix="write fewer brackets")) from None
     except ValueError as error:
-        raise JobFileError(Problem(str(error), str(path), fix="write a number")) from None
+        where = f"{path}:{_line_of_word(str(error.args[-1]), text)}"
+        raise JobFileError(Problem(str(error.args[0]), where, fix="write a finite number")) from None
     if not isinstance(value, dict):
         raise JobFileError(Problem("expected one JSON object", str(path), fix="start the file with {"))
     return value
 
 
-def place_of(file: str, key: str) -> str:
-    """Return `file:line` of a key that stands once in a JSON file, else the file's path.
+def key_lines(file: Path) -> dict[KeyPath, int]:
+    """Return the line of every key of a JSON file, by the keys that lead there; none if it cannot be read.
 
     Args:
-        file: path of a file that has been read.
-        key: the key, of whatever object.
+        file: a file that `read_json_object` took.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return file
-    places = _places(key, text)
-    return f"{file}:{places[0]}" if len(places) == 1 else file
+        text = file.read_text(encoding="utf-8-sig")
+        return dict(_keys(text))
+    except (OSError, ValueError, IndexError):
+        return {}
+
+
+def place_of(file: str, path: KeyPath) -> str:
+    """Return `file:line` of a key of a JSON file, or the file's path where it has no such key."""
+    line = key_lines(Path(file)).get(path)
+    return f"{file}:{line}" if line else file
+
+
+def _keys(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield the path of each key of JSON text, and its line; keys of objects in lists are left out."""
+    above: list[str] = []  # the key of every object or list that is open; the outermost has none
+    key, line, end = "", 1, 0
+    for token in _TOKEN.finditer(text):
+        line, end = line + text.count("\n", end, token.start()), token.start()
+        if token[0] in ("{", "["):
+            above.append(key if token[0] == "{" else _LIST)
+        elif token[0] in ("}", "]"):
+            above.pop()
+        elif token["key"]:
+            key = json.loads(token["key"])
+            if _LIST not in above:
+                yield (*above[1:], key), line
 
 
 def _places(key: str, text: str) -> list[int]:
@@ -67,7 +98,13 @@ def _text(path: Path, key: str) -> str:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
+    raise ValueError(f"{word} is not JSON", word)
+
+
+def _line_of_word(word: str, text: str) -> int:
+    """Return the line of the first NaN or Infinity that stands for a value."""
+    match = re.search(rf"[:\[,]\s*({re.escape(word)})\b", text)
+    return text.count("\n", 0, match.start(1)) + 1 if match else 1
 
 
 class _Pairs:

@@ -42,7 +42,7 @@ class Origins:
         asked = [wish.where for wish in self.wishes if wish.path == path]
         if asked:
             return asked[0]
-        return place_of(self.file, path[-1]) if self.file else "deepspeed"
+        return place_of(self.file, path) if self.file else "deepspeed"
 
 
 def fill(config: dict[str, Any], wish: Wish, name: str) -> Iterator[Problem]:
@@ -96,14 +96,15 @@ def contradicted(wishes: Sequence[Wish], overrides: Mapping[str, Any]) -> Iterat
             )
 
 
-def not_json(config: Mapping[str, Any], origins: Origins) -> Iterator[Problem]:
-    """Yield a problem for each number that YAML has and JSON has not."""
-    for path, value in leaves(config):
+def not_json(config: dict[str, Any], origins: Origins) -> Iterator[Problem]:
+    """Take out each number that YAML has and JSON has not; yield a problem for it."""
+    for path, value in list(leaves(config)):
         try:
             json.dumps(value, allow_nan=False)
         except ValueError:
             what = "inf and nan cannot be written as JSON"
             yield Problem(what, origins.where(path), str(value), "write a finite number")
+            del section_at(config, path)[path[-1]]
 
 
 def leaves(config: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:

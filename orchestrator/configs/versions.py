@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestrator.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    Place = Callable[..., str]
 
 NEWEST = "0.19.8"
 """The version that is assumed where none is known."""
@@ -101,54 +103,65 @@ def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-def removed(config: Mapping[str, Any], version: str | None = None) -> Iterator[Problem]:
+def _anywhere(*_: str) -> str:
+    return "deepspeed"
+
+
+def removed(
+    config: Mapping[str, Any], version: str | None = None, where: Place = _anywhere
+) -> Iterator[Problem]:
     """Yield a problem for each key that DeepSpeed refuses, no longer reads, or does not know yet.
 
     Args:
         config: DeepSpeed's configuration.
         version: the DeepSpeed that will read it; None is taken for 0.19.8.
+        where: tells where the key at a path is written.
     """
     for key, change in _changed(config, REMOVED, version):
         does = "does not read it" if change.silent else "refuses it"
-        what = f"{key} was removed in DeepSpeed {change.version}: {version or NEWEST} {does}"
-        yield Problem(what, "deepspeed", fix=change.fix)
+        yield _problem(
+            key, f"was removed in DeepSpeed {change.version}: {version or NEWEST} {does}", change, where
+        )
     for key, change in _unchanged(config, ADDED, version):
-        what = f"{key} came with DeepSpeed {change.version}: {version} refuses it"
-        yield Problem(what, "deepspeed", fix=change.fix)
+        yield _problem(key, f"came with DeepSpeed {change.version}: {version} refuses it", change, where)
     section = config.get("optimizer")
     kind = str(section.get("type")) if isinstance(section, dict) else ""
     gone = OPTIMIZERS.get(kind.lower())
     if gone is not None and version_numbers(version or NEWEST) >= version_numbers(gone.version):
         what = f"this optimizer was removed in DeepSpeed {gone.version}"
-        yield Problem(what, "deepspeed.optimizer.type", kind, gone.fix)
+        place = where("optimizer", "type")
+        yield Problem(what, "deepspeed.optimizer.type" if place == "deepspeed" else place, kind, gone.fix)
 
 
-def renamed(config: Mapping[str, Any], version: str | None = None) -> Iterator[Problem]:
+def renamed(
+    config: Mapping[str, Any], version: str | None = None, where: Place = _anywhere
+) -> Iterator[Problem]:
     """Yield a problem for each key with an old name: the training runs, so a warning is enough.
 
-    Args:
-        config: DeepSpeed's configuration.
-        version: the DeepSpeed that will read it; None is taken for 0.19.8.
+    Args: as for `removed`.
     """
     for key, change in _changed(config, RENAMED, version):
         still = "and is no longer read" if change.silent else "and may go in any later version"
-        yield Problem(
-            f"{key} is an old name since DeepSpeed {change.version} {still}", "deepspeed", fix=change.fix
-        )
+        yield _problem(key, f"is an old name since DeepSpeed {change.version} {still}", change, where)
 
 
-def changing(config: Mapping[str, Any], version: str | None = None) -> Iterator[Problem]:
+def changing(
+    config: Mapping[str, Any], version: str | None = None, where: Place = _anywhere
+) -> Iterator[Problem]:
     """Yield a problem for each key that this version takes and a later one does not, or not by this name.
 
-    Args:
-        config: DeepSpeed's configuration.
-        version: the DeepSpeed that will read it; None is taken for 0.19.8.
+    Args: as for `removed`.
     """
-    yield from renamed(config, version)
+    yield from renamed(config, version, where)
     for key, change in _unchanged(config, REMOVED, version):
         does = "does not read it" if change.silent else "refuses it"
-        what = f"{key} works in DeepSpeed {version}; {change.version} {does}"
-        yield Problem(what, "deepspeed", fix=change.fix)
+        yield _problem(key, f"works in DeepSpeed {version}; {change.version} {does}", change, where)
+
+
+def _problem(key: str, words: str, change: Change, where: Place) -> Problem:
+    """Return a problem with a key, which is named once: by its place, or by the words."""
+    place = where(*key.split("."))
+    return Problem(words if place.endswith(key) else f"{key} {words}", place, fix=change.fix)
 
 
 def _changed(

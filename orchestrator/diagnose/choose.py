@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from orchestrator.diagnose.gather import Case
     from orchestrator.diagnose.model import Suspect
     from orchestrator.diagnose.patterns import Book, Pattern
+    from orchestrator.monitor.flight import Finding
 
 BY_STATE = {State.CANCELLED: "cancelled", State.TIMEOUT: "time_limit", State.PREEMPTED: "preempted"}
 OWN_WORDS = ("message", "raised")
 _OUTSIDE_KILL = frozenset({"host_oom", "gpu_fault", "preempted", "time_limit", "cancelled"})
-_TIMED_OUT = frozenset({"collective_timeout", "hang"})
+TIMED_OUT = frozenset({"collective_timeout", "hang"})
 _OF_GPUS = re.compile(r"CUDA|NCCL|cuda|nccl|cuBLAS|CUBLAS")
 _UNDER_NCCL = frozenset({"cuda_oom", "shared_memory", "wrong_interface", "gpu_fault", "disk_full"})
 _FULL = 0.95  # of a host's memory
@@ -40,6 +41,7 @@ class Found:
         words: its named groups.
         text, line: where it was found.
         hang: the hang that the failure is.
+        flight: what flight recorders tell of ranks that waited for others.
     """
 
     category: str
@@ -48,6 +50,7 @@ class Found:
     text: Text | None = None
     line: Line | None = None
     hang: Event | None = None
+    flight: Finding | None = None
 
 
 def choose(case: Case, book: Book) -> Found:
@@ -59,7 +62,7 @@ def choose(case: Case, book: Book) -> Found:
     if not state.is_final or state is State.SUCCEEDED:
         return _going_on(case, hang) if not state.is_final else _well(case)
     found = _of_suspects(case, book) if case.suspects else _of_summary(case, book, state)
-    if hang is not None and (found.category in {*_TIMED_OUT, "unknown"} or not case.suspects):
+    if hang is not None and (found.category in {*TIMED_OUT, "unknown"} or not case.suspects):
         return Found("hang", found.pattern, found.words, found.text, found.line, hang)
     return found
 
@@ -165,9 +168,14 @@ def _less_sure(suspect: Suspect, own: list[Text], others: list[Text], book: Book
         _search(others, _strong(book.patterns, "cause"), last=True)
         or (None if lost_a_peer else _first_pattern(own, likely) or _search(others, likely, last=True))
         or lost_a_peer
-        or _search(others, symptoms, last=True)
-        or _by_ending(suspect)
+        or (None if _has_words(own) else _search(others, symptoms, last=True))
+        or _by_ending(suspect, said=_has_words(own))
     )
+
+
+def _has_words(own: Iterable[Text]) -> bool:
+    """Tell whether a rank said why it ended: that others then lost it, as they say nearby, is no reason."""
+    return any(text.kind == "message" and text.lines for text in own)
 
 
 def _killed(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> Found:
@@ -177,13 +185,13 @@ def _killed(suspect: Suspect, texts: tuple[Text, ...], book: Book) -> Found:
     return _search(outside, allowed, last=True) or _by_ending(suspect)
 
 
-def _by_ending(suspect: Suspect) -> Found:
+def _by_ending(suspect: Suspect, *, said: bool = False) -> Found:
     code = suspect.exit_code or 0
     if suspect.rank is None and not suspect.signal:
         return Found("host_failed")
     if suspect.signal or code > 128:
         return Found("killed")
-    return Found("exit_code")
+    return Found("unknown" if said else "exit_code")
 
 
 def _strong(patterns: Iterable[Pattern], strength: str) -> list[Pattern]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Only lines with one of these are parsed: a run of thousands of ranks has tens of thousands of others.
 _WANTED = {
-    *("attempt", "hang", "hang_over", "gpu_fault", "oom_kill", "interruption"),
+    *("attempt", "hang", "hang_over", "stall", "stall_over", "gpu_fault", "oom_kill", "interruption"),
     *("straggler", "straggler_over", "command_exit", "retry", "requeue", "ending"),
 }
 _NEEDLES = tuple(f'"{name}"'.encode() for name in sorted(_WANTED))
@@ -49,12 +49,12 @@ def read_events(path: Path, attempt: int | None) -> tuple[Event, ...]:
 
 
 def standing_hang(events: Sequence[Event]) -> Event | None:
-    """Return the last hang that was not over when the attempt ended."""
+    """Return the last hang, or stall, that was not over when the attempt ended."""
     hang = None
     for event in events:
-        if event.data["event"] == "hang":
+        if event.data["event"] in {"hang", "stall"}:
             hang = event
-        elif event.data["event"] == "hang_over":
+        elif event.data["event"] in {"hang_over", "stall_over"}:
             hang = None
     return hang
 

@@ -10,6 +10,7 @@ evaluation  while generating or evaluating
 saving      while saving a checkpoint
 fragmented  PyTorch holds much memory that it does not use (a tenth of the card, or 2 GiB)
 shared_gpu  another process holds memory of the same GPU
+same_gpu    NCCL found two ranks on one GPU
 stage0 … stage3, no_zero     ZeRO's stage; no DeepSpeed section
 offload_optimizer, offload_param, hpz, quantized, fp16, bf16, offload_any
 accumulates  gradient accumulation is more than one step
@@ -71,6 +72,8 @@ def facts_of(case: Case, said: str) -> frozenset[str]:
         found.add("fragmented")
     if len(set(_IN_USE.findall(said))) > 1:
         found.add("shared_gpu")
+    if "Duplicate GPU detected" in said:
+        found.add("same_gpu")
     if any(one.signal for one in case.suspects):
         found.add("signal")
     signals = {one.signal or max((one.exit_code or 0) - 128, 0) for one in case.suspects} - {0}

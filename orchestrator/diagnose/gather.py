@@ -154,9 +154,14 @@ def _suspect(cause: dict[str, Any], plan: LaunchPlan | None, about: dict[str, An
 
 
 def gpu_of(host: PlannedHost, local_rank: int, about: dict[str, Any]) -> int | None:
-    """Return the index of a rank's GPU on its host; None for a host that has told that it has none."""
-    without = (about.get(host.name) or {}).get("gpus") == 0
-    return None if without or local_rank >= len(host.devices) else host.devices[local_rank]
+    """Return the index of a rank's GPU on its host; None for a host that has told that it has none.
+
+    A host that was given some of its GPUs only (CUDA_VISIBLE_DEVICES) has told which, by index or UUID.
+    """
+    told = about.get(host.name) or {}
+    names = told.get("devices") or list(map(str, host.devices))
+    name = names[local_rank] if local_rank < len(names) and told.get("gpus") != 0 else ""
+    return int(name) if name.isdigit() else None
 
 
 def _texts_of(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import bisect
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.diagnose.choose import Found, choose
+from orchestrator.diagnose.choose import TIMED_OUT, Found, choose
 from orchestrator.diagnose.facts import facts_of
 from orchestrator.diagnose.gather import Case, gather, gpu_of
 from orchestrator.diagnose.model import Diagnosis, Evidence, Suspect
 from orchestrator.diagnose.patterns import Book, load
 from orchestrator.diagnose.sentence import sentence, short
 from orchestrator.diagnose.text import Line, Text, crash_frame, own_frame
+from orchestrator.monitor.flight import examine, named, read_all
 from orchestrator.plan import file_name
 from orchestrator.rundir import read_json
 from orchestrator.states import State
@@ -28,6 +30,8 @@ _MOST_EVIDENCE = 8
 _TOLD_BY_WORDS = frozenset({"script_error", "assertion", "unknown", "exit_code", "host_failed", "straggler"})
 _FEW = 8  # ranks that one can look through
 _SHOWN_RANKS = 3  # of those that hang together
+_OF_NCCL = ("nccl_error", "ranks_differ")
+_MOST_RECORDS = 32 << 20  # bytes of flight recorders' files, of which a MB takes some 45 ms
 _FIELD = re.compile(r"{(\w+)}")
 
 
@@ -45,7 +49,20 @@ def diagnose(run: RunDir, attempt: int | None = None, *, patterns: Sequence[str]
     case = gather(run, attempt)
     own = case.plan.monitor.patterns if case.plan is not None else ()
     book = load((*patterns, *own))
-    return _made(case, choose(case, book), book)
+    return _made(case, _with_records(case, choose(case, book)), book)
+
+
+def _with_records(case: Case, found: Found) -> Found:
+    """Return it with what the flight recorders tell of ranks that waited until they timed out, or hang.
+
+    Of an error of NCCL they are a reason if ranks were in unlike collectives; who is behind may be a victim.
+    """
+    if found.category not in {*TIMED_OUT, *_OF_NCCL} or case.attempt is None or case.plan is None:
+        return found
+    finding = examine(read_all(case.attempt.dumps, most=_MOST_RECORDS), case.plan.world_size)
+    if found.category in _OF_NCCL and (finding is None or finding.kind != "differs"):
+        return found
+    return replace(found, flight=finding)
 
 
 def _made(case: Case, found: Found, book: Book) -> Diagnosis:
@@ -80,6 +97,9 @@ def _made(case: Case, found: Found, book: Book) -> Diagnosis:
 
 def _who(case: Case, found: Found) -> tuple[Suspect | None, tuple[Suspect, ...], bool]:
     """Return the first failure, all candidates, and whether it is undetermined; of a hang, who is stuck."""
+    if found.hang is None and found.flight is not None and found.category in TIMED_OUT:
+        late = tuple(_stuck(case, rank, found) for rank in found.flight.culprits)
+        return (late[0] if len(late) == 1 else None), late, len(late) != 1
     if found.hang is None:
         first = case.suspects[0] if len(case.suspects) == 1 and not case.undetermined else None
         return first, case.suspects, case.state == State.FAILED and first is None and bool(case.suspects)
@@ -91,8 +111,9 @@ def _stuck(case: Case, rank: int, found: Found) -> Suspect:
     hosts = case.plan.hosts if case.plan is not None else ()
     host = next((host for host in hosts if rank in host.ranks), None)
     data = found.hang.data if found.hang is not None else {}
-    where = (data.get("where") or {}).get(str(rank), "")
-    since = data.get("since") or data.get("time")
+    flight = found.flight
+    where = (data.get("where") or {}).get(str(rank), "") or (flight.instead if flight is not None else "")
+    since = data.get("since") or data.get("time") or (flight.since if flight is not None else None)
     if host is None:
         return Suspect("", rank, message=where, time=since)
     local = rank - host.first_rank
@@ -107,8 +128,12 @@ def _words(case: Case, found: Found, first: Suspect | None) -> dict[str, str]:
     who = first or (case.suspects[0] if case.suspects else None)
     if who is not None:
         known |= {"host": who.host, "rank": who.rank, "gpu": who.gpu, "local_rank": who.local_rank}
-    if 0 < len(case.silent) <= _FEW:
-        known["silent"] = ",".join(map(str, case.silent))
+    if found.flight is not None and found.hang is None:
+        silent: Sequence[int] = found.flight.culprits
+    else:
+        silent = case.silent
+    if 0 < len(silent) <= _FEW:
+        known |= {"silent": ",".join(map(str, silent)), "silent_ranks": named(silent)}
     record = case.run.record()
     known["job"] = str(record.get("job_file") or "JOB.yaml")
     if case.plan is not None:
@@ -163,6 +188,8 @@ def _evidence(case: Case, found: Found) -> Iterator[Evidence]:
 def _pieces(case: Case, found: Found) -> Iterator[tuple[Text, Line]]:
     if found.hang is not None:
         yield from _hang_pieces(case, found)
+    if found.flight is not None and case.attempt is not None:
+        yield Text("event", f"{case.attempt.path.name}/dumps", ()), Line(found.flight.words)
     if found.text is not None and found.line is not None:
         yield found.text, found.line
     for texts in case.texts:

@@ -6,7 +6,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.diagnose.choose import BY_STATE
+from orchestrator.diagnose.choose import BY_STATE, TIMED_OUT
+from orchestrator.monitor.flight import named
 from orchestrator.states import State
 from orchestrator.verdict.judge import signal_name
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.diagnose.choose import Found
     from orchestrator.diagnose.gather import Case
     from orchestrator.diagnose.model import Suspect
+    from orchestrator.monitor.flight import Finding
 
 _LONGEST = 200  # characters of what a rank said
 _NAMED = 6  # candidates
@@ -32,12 +34,15 @@ def sentence(
     if found.category == "straggler" and found.text is not None:
         return "; ".join(line.text for line in found.text.lines[:_NAMED])
     if found.hang is not None:
-        return _of_hang(case, found, first, candidates)
+        return _of_hang(case, found, first, candidates) + _recorded(found)
+    if found.flight is not None and found.category in TIMED_OUT:
+        return _of_records(case, found.flight, first, candidates)
     if not found.category or case.state != State.FAILED or not case.suspects:
         return _without_suspect(case, found, message)
     if first is not None:
         what = _what(found, first, message)
-        return f"{_name(first)} failed first{_when(case, first)}: {what}{_others(case)}{_why_not_again(case)}"
+        said = f"{_name(first)} failed first{_when(case, first)}: {what}{_recorded(found)}"
+        return f"{said}{_others(case)}{_why_not_again(case)}"
     return _undetermined(case, candidates, message)
 
 
@@ -51,12 +56,12 @@ def _undetermined(case: Case, candidates: tuple[Suspect, ...], message: str) -> 
 
 
 def _doing(case: Case) -> str:
-    status = case.run.status()
-    return f"{status['state']}: {status['reason']}" if status["reason"] else f"the run is {status['state']}"
+    reason = _reason(case)
+    return f"{case.state}: {reason}" if reason else f"the run is {case.state}"
 
 
 def _reason(case: Case) -> str:
-    """Return what `status` says of a run that has left no verdict, with what can still be done."""
+    """Return what `status` says of a run without a verdict: what it waits for, what can still be done."""
     from orchestrator.monitor.status import current_status  # noqa: PLC0415 - it would import us
 
     return str(current_status(case.run)["reason"])
@@ -76,6 +81,8 @@ def _without_suspect(case: Case, found: Found, message: str) -> str:
 
 def _of_hang(case: Case, found: Found, first: Suspect | None, candidates: tuple[Suspect, ...]) -> str:
     data = found.hang.data if found.hang is not None else {}
+    if data.get("words"):  # ranks that were busy
+        return str(data["words"])
     waiting = len(data.get("waiting") or ())
     who = _name(first) if first else f"ranks {_listed([str(one.rank) for one in candidates])}"
     over = State(case.state).is_final if case.state in State.__members__ else False
@@ -85,6 +92,25 @@ def _of_hang(case: Case, found: Found, first: Suspect | None, candidates: tuple[
     wait = "waited" if over else "wait" if waiting != 1 else "waits"
     others = f", while {waiting} other rank{'s' if waiting != 1 else ''} {wait} for {whom}" if waiting else ""
     return f"{who} {verb}{when}{where}{others}"
+
+
+def _recorded(found: Found) -> str:
+    """Return what the flight recorders tell of a hang, where the hang's own words do not tell it."""
+    data = found.hang.data if found.hang is not None else {}
+    told = (data.get("flight") or {}).get("words") or ("" if found.flight is None else found.flight.words)
+    return f" ({told})" if told and told not in str(data.get("words", "")) else ""
+
+
+def _of_records(case: Case, finding: Finding, first: Suspect | None, candidates: tuple[Suspect, ...]) -> str:
+    """Return who did not come to a collective that timed out: the first to give up is not who is to blame."""
+    who = _name(first) if first else f"ranks {_listed([str(one.rank) for one in candidates])}"
+    since = f" since {time.strftime('%H:%M:%S', time.localtime(finding.since))}" if finding.since else ""
+    step = f", step {case.step}" if case.step is not None else ""
+    if finding.kind == "behind":
+        what = f"did not join {finding.what}{step}"
+    else:
+        what = f"{'was' if first else 'were'} in {finding.instead} and not in {finding.what}{step}"
+    return f"{who} {what}; {named(finding.waiting)} waited in it{since} and timed out"
 
 
 def _name(suspect: Suspect) -> str:

@@ -198,7 +198,8 @@ def _number(value: Any, default: int) -> int:
 def _precision(config: Mapping[str, Any]) -> Precision:
     if _section(config, "fp16").get("enabled") is True:
         return "fp16"
-    return "bf16" if _section(config, "bf16").get("enabled") is True else "fp32"
+    old_and_new = (_section(config, name).get("enabled") for name in ("bf16", "bfloat16"))
+    return "bf16" if True in old_and_new else "fp32"
 
 
 def _device(zero: Mapping[str, Any], name: str) -> OffloadDevice:

@@ -97,6 +97,9 @@ def _gib(size: int) -> str:
 
 def _told(ranked: tuple[Candidate, ...]) -> Iterator[str]:
     yield "> the job file; batch: micro-batch x accumulation; sent: by a host to others in a step"
+    times = [candidate.time.total or 0 for candidate in ranked[:_SHOWN]]
+    if times != sorted(times):
+        yield "steps that differ by 2 % or less count as equal: then what is simpler comes first"
     if any(candidate.lossy for candidate in ranked[:_SHOWN]):
         yield "* weights or gradients travel in fewer bits, which changes the numbers a little"
     best = ranked[0]
@@ -109,8 +112,9 @@ def _told(ranked: tuple[Candidate, ...]) -> Iterator[str]:
 
 
 def _dropped(suggestions: Suggestions) -> Iterator[str]:
-    """Yield why the settings that need least do not fit."""
-    for each in suggestions.dropped[-3:]:
+    """Yield why the settings that need least do not fit; the most of offload comes last."""
+    short = [each for each in suggestions.dropped if each.reason.startswith("needs")]
+    for each in (short or suggestions.dropped)[-3:]:
         yield f"{settings_name(each.settings)}: {each.reason}"
 
 

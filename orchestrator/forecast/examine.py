@@ -6,6 +6,7 @@ with what there is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,13 +18,19 @@ from orchestrator.rules.gather import gather
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from orchestrator.configs.merge import Origins
     from orchestrator.errors import Problem
     from orchestrator.hosts import HostPool
-    from orchestrator.job import DeepSpeedSpec, LoadedJob
+    from orchestrator.job import LoadedJob
     from orchestrator.rules.facts import Severity
 
     T = TypeVar("T")
 
+_OF_CLASSES = (
+    "removed-key",
+    "unknown-key",
+    "wrong-type",
+)  # the installed classes say the same, without a fix
 _BROKEN = "job"  # the rule of what stops a job outside of the rules
 
 
@@ -38,6 +45,7 @@ class Examination:
         config: DeepSpeed's configuration; empty without one, or when it cannot be built.
         unresolved: its keys that stay `auto`.
         data_parallel: ranks that each take their own samples.
+        origins: where the configuration's values are written; None without one.
         facts: what the rules are asked about; None without hosts.
     """
 
@@ -47,6 +55,7 @@ class Examination:
     config: Mapping[str, Any] = field(default_factory=dict)
     unresolved: tuple[str, ...] = ()
     data_parallel: int | None = None
+    origins: Origins | None = None
     facts: Facts | None = None
     _found: list[Finding] = field(default_factory=list)
 
@@ -61,7 +70,7 @@ class Examination:
         if self.pool is None:
             return self
         pool = self.pool
-        self._configure(pool)
+        self._try(lambda: self._configure(pool))
         self.facts = self._try(lambda: gather(self.job, pool, self.config))
         for problem in prepare.other_problems(self.job, pool, self.environ):
             self.add(JobFileError(problem))
@@ -75,7 +84,10 @@ class Examination:
         """
         ruled = check(replace(self.facts, **learned)) if self.facts is not None else []
         order = ("error", "warning", "note")
-        every = sorted([*self._found, *ruled], key=lambda found: order.index(found.severity))
+        refused = [found for found in ruled if found.severity == "error" and found.rule in _OF_CLASSES]
+        told = {_key_at(found.problem) for found in refused}
+        others = [f for f in self._found if f.rule != "installed" or _key_in(f.problem) not in told]
+        every = sorted([*others, *ruled], key=lambda found: order.index(found.severity))
         placed = (replace(found, problem=self.job.located(found.problem)) for found in every)
         return tuple(dict.fromkeys(placed))
 
@@ -87,6 +99,14 @@ class Examination:
         """Note problems that something else than the rules has found."""
         self._found += [Finding(severity, problem, rule) for problem in problems]
 
+    def placed(self, problem: Problem) -> Problem:
+        """Return a problem whose words begin with a key of the configuration, where that key is written."""
+        key = _key_in(problem)
+        if problem.where != "deepspeed" or not key or self.origins is None:
+            return problem
+        place = self.origins.where(tuple(key.split(".")))
+        return problem if place == self.origins.file else replace(problem, where=place)
+
     def _try(self, step: Callable[[], T]) -> T | None:
         try:
             return step()
@@ -95,36 +115,27 @@ class Examination:
             return None
 
     def _configure(self, pool: HostPool) -> None:
-        """Build DeepSpeed's configuration; what is refused is noted, and left out of a second try."""
-        spec = self.job.spec.deepspeed
+        """Build DeepSpeed's configuration as far as it can be told; what is refused is noted."""
+        spec, train = self.job.spec.deepspeed, self.job.spec.train
         if spec is None:
             return
-        try:
-            self._build(spec, pool)
-        except JobFileError as error:
-            self.add(error)
-            try:
-                self._build(_without(spec, error), pool)
-            except JobFileError:
-                return  # nothing more is to be told: the errors have been
-
-    def _build(self, spec: DeepSpeedSpec, pool: HostPool) -> None:
         from orchestrator.configs import batch, deepspeed_config  # noqa: PLC0415 - jobs need not have it
 
-        job = self.job.spec
-        built = deepspeed_config.build(
-            spec, pool, self.job.base_dir, launcher=job.train.launcher, model=job.model
+        built, problems = deepspeed_config.attempt(
+            spec, pool, self.job.base_dir, launcher=train.launcher, model=self.job.spec.model
         )
-        self.config, self.unresolved = built.config, built.unresolved
+        self.config, self.unresolved, self.origins = built.config, built.unresolved, built.origins
+        self.add_all("error", problems, _BROKEN)
         self._found += prepare.notes_of(built)
         self.data_parallel = batch.data_parallel_size(self.config, pool.world_size)
 
 
-def _without(spec: DeepSpeedSpec, error: JobFileError) -> DeepSpeedSpec:
-    """Return the section without the fields that an error is about."""
-    keys = [problem.where.split(".") for problem in error.problems]
-    fields = {key[1] for key in keys if key[0] == "deepspeed" and len(key) > 1}
-    empty: dict[str, Any] = {
-        name: {} if name == "overrides" else None for name in fields & set(type(spec).model_fields)
-    }
-    return spec.model_copy(update=empty)
+def _key_in(problem: Problem) -> str:
+    """Return the key with which a problem's words begin, as those of the installed classes do."""
+    found = re.match(r"[\w.]+", problem.what)
+    return found[0] if found else ""
+
+
+def _key_at(problem: Problem) -> str:
+    """Return the key of the configuration at which a rule finds a problem."""
+    return problem.where.rpartition(": ")[2].removeprefix("deepspeed.overrides.")

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import JobFileError
+from orchestrator.errors import JobFileError, Problem
 from orchestrator.estimate import World, resolve_hardware, settings_of, shape_of, suggest
 from orchestrator.forecast.document import Checked, PlanDocument
 from orchestrator.forecast.estimates import Estimates, estimates
 from orchestrator.forecast.examine import Examination
 from orchestrator.forecast.wishes import assumptions, wishes
+from orchestrator.forecast.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,10 +110,16 @@ def _shape(job: LoadedJob, examined: Examination, counting: Counting | None) -> 
     if counting is None:
         return None if job.spec.model is None else shape_of(job.spec.model)
     try:
-        return counting.result()
+        shape = counting.result()
     except JobFileError as error:
         examined.add(error)
         return None
+    said = None if job.spec.model is None else job.spec.model.parameters
+    if said is not None:
+        what = f"is not used: model.config is counted, and has {count(shape.parameters)}"
+        fix = "remove one of them; --quick goes by the number"
+        examined.add_all("warning", [Problem(what, "model.parameters", count(said), fix)], "model-said-twice")
+    return shape
 
 
 def _estimates(examined: Examination, shape: ModelShape | None) -> Estimates | None:
@@ -182,6 +189,6 @@ def _verified(running: Running | None, examined: Examination) -> Checked | None:
     if running is None:
         return None
     found = running.result(_VERIFY_SECONDS)
-    examined.add_all("error", found.problems, "installed")
-    examined.add_all("warning", found.warnings, "installed-unread")
+    examined.add_all("error", map(examined.placed, found.problems), "installed")
+    examined.add_all("warning", map(examined.placed, found.warnings), "installed-unread")
     return Checked(found.versions, found.seconds)

@@ -89,8 +89,12 @@ def parse_hostfile(text: str, where: str) -> HostPool:
     return HostPool(tuple(reader.hosts))
 
 
-def read_hostfile(path: Path) -> HostPool:
+def read_hostfile(path: Path, key: str = "") -> HostPool:
     """Read and parse a hostfile.
+
+    Args:
+        path: the file.
+        key: key of the job file that names it, if one does.
 
     Raises:
         HostfileError: the file is missing, cannot be read, is not UTF-8, or has bad lines.
@@ -100,12 +104,10 @@ def read_hostfile(path: Path) -> HostPool:
         data = path.read_bytes()
     except FileNotFoundError as error:
         fix = "write HOST slots=N, one host a line; nothing is started on this machine instead"
-        raise HostfileError(Problem("the hostfile does not exist", where, None, fix)) from error
+        raise HostfileError(_unread("the hostfile does not exist", where, key, fix)) from error
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise HostfileError(
-            Problem("the hostfile cannot be read", where, reason, "check the path")
-        ) from error
+        what = f"the hostfile cannot be read: {error.strerror or type(error).__name__}"
+        raise HostfileError(_unread(what, where, key, "check the path")) from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -115,6 +117,10 @@ def read_hostfile(path: Path) -> HostPool:
             Problem("the hostfile is not UTF-8 text", f"{where}:{line}", value, "save it as UTF-8")
         ) from error
     return parse_hostfile(text, where)
+
+
+def _unread(what: str, where: str, key: str, fix: str) -> Problem:
+    return Problem(what, key, where, fix) if key else Problem(what, where, None, fix)
 
 
 def local_pool(nodes: int, slots: int) -> HostPool:

@@ -65,7 +65,7 @@ def full_pool(cluster: PoolSource) -> HostPool:
         JobFileError: there is no hostfile where one is needed.
     """
     if cluster.hostfile is not None:
-        return read_hostfile(cluster.hostfile)
+        return read_hostfile(cluster.hostfile, "cluster.hostfile")
     if cluster.backend == "local":
         return local_pool(cluster.nodes or 1, cluster.slots or 1)
     if cluster.backend == "slurm":

@@ -137,7 +137,7 @@ def _accelerate(known: _Job, target: Path, *, is_stdout: bool, fields: bool) -> 
 
     folder, several = target.absolute().parent, len(known.pool.hosts) > 1
     files = [] if fields else [(folder / DS_CONFIG, _json(known.config))]
-    notes = [*_left_auto(known.config), *_unsaid(known, target)]
+    notes = [*_left_auto(known.config), *_unsaid(known, "FILE" if is_stdout else shlex.quote(str(target)))]
     config = _in_fields(_basis(known, folder), known) if fields else _basis(known, folder)
     section = config["deepspeed_config"]
     if several and known.job.spec.cluster.backend != "slurm":
@@ -199,11 +199,11 @@ def _in_fields(config: dict[str, Any], known: _Job) -> dict[str, Any]:
     return {**config, "deepspeed_config": section, "mixed_precision": found.mixed_precision}
 
 
-def _unsaid(known: _Job, target: Path) -> list[str]:
+def _unsaid(known: _Job, target: str) -> list[str]:
     """Return what the job file says and an Accelerate configuration cannot."""
     train = known.job.spec.train
     what = f"-m {train.module}" if train.module else str(train.script)
     said = {"env": train.env, "setup": train.setup, "secrets": train.secrets, "args": train.args}
     names = ", ".join(f"train.{key}" for key, value in said.items() if value)
-    found = [f"start it with: accelerate launch --config_file {shlex.quote(str(target))} {what}"]
+    found = [f"start it with: accelerate launch --config_file {target} {what}"]
     return [*found, f"not exported: {names}"] if names else found

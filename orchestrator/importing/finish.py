@@ -112,18 +112,23 @@ def take_ds_argument(draft: Draft) -> None:
         if given.endswith(".json") and ("{" in given or "$" in given or "`" in given):
             what = "is known only when it runs: name a file as deepspeed.config_file, and {ds_config} here"
             draft.drop(f"argument {option} {given}", what)
-        elif given.endswith(".json"):
-            _set_ds_file(draft, option, given)
+        elif given.endswith(".json") and _set_ds_file(draft, option, given):
             args[at] = f"{option}={DS_CONFIG}" if equals else DS_CONFIG
 
 
-def _set_ds_file(draft: Draft, option: str, given: str) -> None:
-    source = f"argument {option} {given}"
-    if draft.get("deepspeed.config_file") is None:
-        draft.carry(source, "deepspeed.config_file", _from_workdir(draft, given))
+def _set_ds_file(draft: Draft, option: str, given: str) -> bool:
+    """Take a file that the script is told for the job's; return whether it is."""
+    source, path = f"argument {option} {given}", _from_workdir(draft, given)
+    known = draft.get("deepspeed.config_file")
+    if known is not None and Path(draft.cwd, known) != Path(draft.cwd, path):
+        draft.drop(source, f"is handed over as it is: deepspeed.config_file is {known} already")
+        return False
+    if known is None:
+        draft.carry(source, "deepspeed.config_file", path)
         if option == "--deepspeed":
             draft.change(source, "the option is HF Trainer's, which fills auto", "deepspeed.auto", "script")
     draft.change(source, f"the script is told {DS_CONFIG}, the file that is made from it for the run")
+    return True
 
 
 def _from_workdir(draft: Draft, text: str) -> str | Path:

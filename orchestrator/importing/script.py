@@ -43,8 +43,7 @@ def map_script(text: str, path: Path, draft: Draft, context: Context) -> None:
     folder = None if is_batch else str(path.absolute().parent)
     scope = Scope(_variables(draft, context, request.variables()), folder)
     reader = Reader(draft, str(path), scope)
-    for command in read_commands(text, str(path)):
-        reader.take(command)
+    reader.run(read_commands(text, str(path)))
     found = reader.only_start()
     where = f"{path}:{found.line}"
     if is_batch or request.options or found.start.step is not None:

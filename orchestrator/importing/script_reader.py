@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.importing.command import Start, find_start
-from orchestrator.importing.shell import Command, read_commands
+from orchestrator.importing.shell import read_commands
+from orchestrator.importing.shell_flow import TESTS, Flow, plain
 from orchestrator.importing.variables import OF_THE_LAUNCHER, set_variable
 
 if TYPE_CHECKING:
     from orchestrator.importing.draft import Draft
-    from orchestrator.importing.shell import Word
+    from orchestrator.importing.shell import Command, Word
     from orchestrator.importing.shell_scope import Scope
 
-_KEYWORDS = frozenset(("then", "else", "do", "{", "!", "time"))
-_CONDITIONS = frozenset(
-    ("if", "elif", "while", "until", "[", "[[", "test", "case", "for", "select", "function")
-)
-_ENDS = frozenset(("fi", "done", "esac", "}", ")"))
+_LOOPS = frozenset(("while", "until", "for", "select", "function"))
+_ENDS = frozenset(("done", "}", ")"))
+_UNTOLD = "cannot be told here, and is taken to hold, unless the script then ends"
 _SETUP = frozenset(
     ("module", "ml", "source", ".", "conda", "mamba", "micromamba", "spack", "ulimit", "umask", "mkdir")
 )
@@ -66,6 +65,27 @@ class Reader:
         fix = "write the command you want behind --, or leave the others out"
         raise JobFileError(Problem(what, self.name, fix=fix))
 
+    def run(self, commands: list[Command]) -> None:
+        """Take in the commands that run, as far as that can be told, and name the others."""
+        for step in Flow(self.scope).steps(commands):
+            command = step.command
+            if step.asked is not None and not step.skipped:
+                if self._is_start(command):  # `if ! srun …; then`: to ask is to run it
+                    self.take(command)
+                elif step.asked == (None,):
+                    self._drop(command, _UNTOLD)
+            elif not step.skipped:
+                self.take(command)
+            elif command.words and plain(command.words[0]) not in (*_SILENT, *_PRINTS, *_ENDS):
+                self._drop(command, step.skipped)
+
+    def _is_start(self, command: Command) -> bool:
+        first = plain(command.words[0]) if command.words else ""
+        if first in TESTS:
+            return False
+        words = [self.scope.shown(word) for word in self.scope.words(command)]
+        return bool(words) and find_start(words, self._where(command)) is not None
+
     def take(self, command: Command) -> None:
         """Take in one command."""
         for name, words in command.arrays.items():
@@ -73,20 +93,13 @@ class Reader:
         piped, self.piped = self.piped, command.after in ("|", "|&")
         if not command.words:
             return
-        raw = [self._plain(word) for word in command.words]
-        while raw and raw[0] in _KEYWORDS:
-            command = replace(command, words=command.words[1:])
-            raw = raw[1:]
-        if not raw or raw[0] in _ENDS:
+        first = plain(command.words[0])
+        if first in _ENDS:
             return
-        if piped and raw[0] in ("tee", "cat", "ts", "grep", "sed", "awk"):
+        if piped and first in ("tee", "cat", "ts", "grep", "sed", "awk"):
             self._drop(command, "every host and rank has its log in the run directory: orchestrate logs")
             return
-        self._simple(command, raw[0])
-
-    @staticmethod
-    def _plain(word: Word) -> str:
-        return "".join(piece.text for piece in word)
+        self._simple(command, first)
 
     def _where(self, command: Command) -> str:
         return f"{self.name}:{command.line}"
@@ -96,15 +109,15 @@ class Reader:
         self.draft.drop(f"{self._where(command)}: {' '.join(shown.split())}", reason)
 
     def _simple(self, command: Command, first: str) -> None:
-        if first in _CONDITIONS:
-            self._drop(command, "nothing is decided here: what stands inside is taken as if it ran once")
+        if first in _LOOPS:
+            self._drop(command, "nothing is repeated here: what stands inside is taken as if it ran once")
         elif first in _DECLARES:
-            exported = first == "export" or "-x" in map(self._plain, command.words)
+            exported = first == "export" or "-x" in map(plain, command.words)
             for word in command.words[1:]:
                 self._assign(command, word, exported=exported)
         elif first in ("cd", "unset", ":"):
             {"cd": self._cd, "unset": self._unset, ":": self.scope.words}[first](command)
-        elif all(_ASSIGNMENT.match(self._plain(word)) for word in command.words):
+        elif all(_ASSIGNMENT.match(plain(word)) for word in command.words):
             for word in command.words:
                 self._assign(command, word, exported=False)
         elif first in _SETUP or (first == "eval" and "conda" in command.raw):
@@ -197,8 +210,7 @@ class Reader:
         """Take in `srun bash -c '…'`: what stands in the quotes, as part of that step."""
         text = start.words[start.words.index("-c") + 1] if start.words[-1] != "-c" else ""
         before, piped = (len(self.starts), len(self.pythons)), self.piped
-        for inner in read_commands(text, self.name, command.line):
-            self.take(inner)
+        self.run(read_commands(text, self.name, command.line))
         for found in [*self.starts[before[0] :], *self.pythons[before[1] :]]:
             env = {**start.env, **found.start.env}
             found.start = replace(found.start, step=found.start.step or start.step, env=env)

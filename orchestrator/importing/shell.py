@@ -70,7 +70,7 @@ class _Lexer:
         found = []
         while self.at < len(self.text):
             command = self._command()
-            if command.words or command.arrays or command.redirects:
+            if command.words or command.arrays or command.redirects or command.after == ";;":
                 found.append(command)
         return found
 

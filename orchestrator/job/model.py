@@ -161,7 +161,7 @@ class TrainSpec(_Section):
     keep_checkpoints: KeepSpec | None = Field(
         default=None,
         description="Which checkpoints stay when a new one has come into checkpoint_dir; default: all. Only "
-        "what this run saved is ever deleted.",
+        "what this run saved is ever deleted, or a run that it goes on from.",
     )
 
     def script_path(self, base_dir: Path) -> Path | None:
@@ -228,8 +228,8 @@ class JobSpec(_Section):
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
         default=3,
-        description="How often a run is started again after preemption, a lost host or the time limit "
-        "(slurm).",
+        description="How often a run is started again after preemption or a lost host (slurm). Restarts at "
+        "the job's time limit do not count: each needs a new checkpoint. 0: never, not then either.",
     )
     templates: JobPath | None = Field(
         default=None, description="Folder of templates that replace those of the same name."

@@ -67,7 +67,7 @@ class ModelSpec(Section):
     @model_validator(mode="after")
     def _trains_what_it_has(self) -> ModelSpec:
         if self.parameters and self.trainable_parameters and self.trainable_parameters > self.parameters:
-            raise ValueError("trainable_parameters are more than parameters")
+            raise ValueError("trainable_parameters are more than parameters; correct one of them")
         if self.lora is not None and self.trainable_parameters == 0:
             raise ValueError(
                 "trainable_parameters: 0 is inference, and lora trains adapters; remove one of them"

@@ -57,12 +57,14 @@ class HangSpec(Section):
         default="auto",
         description="Seconds without a log byte, a step or CPU use after which ranks that others wait for "
         "hang: auto takes 120 s or five times the 99th percentile of the step time, whichever is longer, and "
-        "600 s before the first step; never switches it off. It is at least two sample_intervals.",
+        "600 s before the first step; never switches it off. It is at least two sample_intervals. Where no "
+        "rank tells a step or writes to its log for three times as long, it is a stall if some wait for "
+        "others, however busy they are (as with NCCL).",
     )
     stop_after: StopAfter = Field(
         default=600.0,
         description="Seconds that a hang may still last, once it is known, before the run is ended as "
-        "failed; never lets it be.",
+        "failed; never lets it be. A stall ends no run, but for ranks in collectives that do not match.",
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
+    "finite": "a finite number",
     "bool": "true or false",
     "string": "a text",
     "list": "a list",
@@ -35,6 +36,8 @@ _SAID_OTHERWISE = {  # DeepSpeed's own words for what is one field here
     "deepspeed.train_batch_size": "write global_batch: …",
     "deepspeed.train_micro_batch_size_per_gpu": "write micro_batch_per_gpu: …",
     "deepspeed.zero_hpz_partition_size": "write hpz: …",
+    "deepspeed.zero_optimization": "write zero_stage: …; DeepSpeed's own keys go under deepspeed.overrides",
+    "deepspeed.gradient_accumulation": "write gradient_accumulation_steps: …",
     "deepspeed.zero_quantized_gradients": "write quantized_gradients: …",
     "deepspeed.zero_quantized_weights": "write quantized_weights: …",
     "deepspeed.mixed_precision": "write precision: fp32, fp16 or bf16",
@@ -118,6 +121,8 @@ def _value_fix(value: Any, errors: Errors, words: list[str]) -> str:
             return f"remove the quotes: {value}"
         if "bool" in kinds and value.lower() in ("true", "false"):
             return f"remove the quotes: {value.lower()}"
+        if "literal" in kinds and value in words and value.isdecimal():
+            return f"remove the quotes: {value}"
         close = difflib.get_close_matches(value, words, 1, 0.5)
         return f"did you mean {close[0]}?" if close else ""
     return ""

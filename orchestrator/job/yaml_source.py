@@ -150,6 +150,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, name: str) -> Problem:
     fix = "put quotes around a value with : # [ { % @ or ` in it; check the indentation"
     if "\\t" in what or "cannot start any token" in what:
         fix = "indent with spaces, not tabs; put quotes around a value that starts with % @ or `"
+    if "single document" in what:
+        fix = "keep one document: remove the line --- and what does not belong to the job"
     return Problem(f"not YAML: {what}", where, fix=fix)
 
 

@@ -96,8 +96,10 @@ async def end_process(process: asyncio.subprocess.Process, seconds: float = 3) -
     """SIGTERM a process that leads its own session, SIGKILL its group after `seconds`."""
     if process.returncode is not None:
         return
+    # Not process.terminate(): that polls first, and so takes the exit code of a process that has just ended
+    # away from asyncio's watcher, which then makes it 255 and prints a warning (Python 3.11 to 3.13).
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+        os.kill(process.pid, signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), seconds)
     except TimeoutError:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.1  # seconds
 _TAIL_LINES = 20
+_DIAGNOSIS_SECONDS = 3.0
 _OWN = "[orchestrate "  # an agent's own lines in a host's log: the verdict has told what they tell
 
 
@@ -77,7 +78,12 @@ def _show_diagnosis(run: RunDir, status: dict[str, Any]) -> None:
     from orchestrator.diagnose.make import read_diagnosis  # noqa: PLC0415 - only the end of a run needs it
     from orchestrator.diagnose.show import end_of_run  # noqa: PLC0415 - as above
 
-    for line in end_of_run(run, status, read_diagnosis(run), width=text_width()):
+    told = read_diagnosis(run)
+    deadline = time.monotonic() + _DIAGNOSIS_SECONDS
+    while told is None and run.verdict() is not None and time.monotonic() < deadline:
+        time.sleep(_POLL)  # ours failed; the supervisor makes one too, with the files that it began with
+        told = read_diagnosis(run) if run.diagnosis_file.exists() else None
+    for line in end_of_run(run, status, told, width=text_width()):
         click.echo(line)
 
 

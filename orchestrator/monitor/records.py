@@ -6,7 +6,8 @@ seconds of the supervisor's clock. Every record has `time`, `attempt`, `kind` an
     step   rank, step and what the rank's own line told of it, under these names where it told them: loss,
            eval_loss, learning_rate, grad_norm, tokens_per_second, samples_per_second, step_time (seconds),
            tflops, mfu, loss_scale, epoch; any other `name value` of the line under its own name
-    rank   rank, cpu (cores in use), memory (bytes resident), log_bytes (written so far)
+    rank   rank, cpu (cores in use), memory (bytes resident), log_bytes (written so far), gpu (its GPU's index
+           on the host), gpu_busy (that GPU's utilization)
     gpu    gpu (index on the host), utilization (0 to 1), memory, memory_total (bytes), temperature (Celsius),
            power (watts), clock (MHz), throttled (why the clock is held down, or absent), ecc_errors
            (uncorrected so far)

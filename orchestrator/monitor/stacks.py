@@ -13,8 +13,11 @@ _THREAD = re.compile(r"^(Current thread|Thread) (\S+).*$")
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3[\d.]*/|^<frozen |^<string>$")
 _COLLECTIVE = re.compile(r"(?:^|/)(?:torch/distributed|deepspeed/comm)/|ProcessGroup|gloo::|nccl[A-Z]")
 _WAITS = re.compile(r"(?:^|\.)_?(?:wait|barrier|synchronize|monitored_barrier|_engine_run_backward)$")
+_NO_COLLECTIVE = frozenset({"wrapper", "log_wrapper", "<module>"})  # c10d_logger's, deepspeed/comm's
 # What torch does in C++ for a line of Python: wait for a collective, or for a GPU, which waits for one.
-_CALLS = re.compile(r"^# line \d+: .*(?:\.(?:wait|item|cpu|tolist|synchronize)\(|\bdist\.)", re.MULTILINE)
+_CALLS = re.compile(
+    r"^# line \d+: .*(?:\.(?:wait|item|cpu|tolist|synchronize|is_completed)\(|\bdist\.)", re.MULTILINE
+)
 _COMPUTES = re.compile(r"(?:^|/)(?:torch|deepspeed|accelerate)/")
 
 
@@ -51,6 +54,7 @@ class Place:
         waiting: it is inside a collective, so it waits for other ranks.
         inner: the innermost frame of all, as `queue.py:171 get`; "" where that is the place.
         guessed: that it waits is told by its line alone: `.item()` may as well wait for the rank's own work.
+        collective: the one it is in, as the script calls it: `all_reduce`; "" where the stack does not tell.
     """
 
     file: str
@@ -59,9 +63,15 @@ class Place:
     waiting: bool
     inner: str = ""
     guessed: bool = False
+    collective: str = ""
 
     def __str__(self) -> str:
         return str(Frame(self.file, self.line, self.function))
+
+
+def is_library(file: str) -> bool:
+    """Tell whether a file of code is Python's or an installed package's, and not the user's own."""
+    return _LIBRARY.search(file) is not None
 
 
 def where(text: str) -> Place | None:
@@ -79,7 +89,14 @@ def where(text: str) -> Place | None:
     inner = "" if own is innermost else str(innermost)
     waiting = _is_waiting(main.frames)
     guessed = not waiting and _CALLS.search(text) is not None
-    return Place(own.file, own.line, own.function, waiting or guessed, inner, guessed)
+    name = _collective(main.frames) if waiting else ""
+    return Place(own.file, own.line, own.function, waiting or guessed, inner, guessed, name)
+
+
+def _collective(frames: list[Frame]) -> str:
+    """Return the function of torch.distributed that was called last from outside of it."""
+    within = [frame.function for frame in frames if _COLLECTIVE.search(frame.file)]
+    return next((name for name in reversed(within) if name not in _NO_COLLECTIVE), "")
 
 
 def _is_waiting(frames: list[Frame]) -> bool:

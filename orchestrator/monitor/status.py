@@ -48,6 +48,8 @@ def current_status(run: RunDir, answer: Answer | None = None) -> dict[str, Any]:
     again = run.status()  # the verdict may have been written between the two looks
     if again["state"].is_final:
         return again
+    if not run.path.is_dir():
+        return dict(status, state=State.LOST, reason=f"its directory is gone: {run.path}")
     attempts = run.attempts()
     if attempts and not attempts[-1].control_file.exists() and "supervisor" in run.record():
         from orchestrator.notify.later import tell_of_end  # noqa: PLC0415 - few runs end so

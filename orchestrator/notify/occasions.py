@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 _LIMITS = {"hang": (600.0, 20), "straggler": (6 * 3600.0, 10), "fault": (3600.0, 20)}
 """Seconds between two messages on one host (on hangs: on any), and the most messages of a run: what comes and
 goes by turns is one story."""
-_OCCASION = {"hang": "hang", "straggler": "straggler", "gpu_fault": "fault", "oom_kill": "fault"}
+_FAULTS = ("gpu_fault", "oom_kill")
+_OCCASION = {"hang": "hang", "stall": "hang", "straggler": "straggler"} | dict.fromkeys(_FAULTS, "fault")
 _NAMED = 4  # ranks whose places are told
 
 
@@ -51,6 +52,8 @@ class Occasions:
 
 
 def _words(name: str, event: Mapping[str, Any]) -> str:
+    if event.get("words") and name in {"hang", "stall"}:
+        return str(event["words"])
     if name == "hang":
         return hang_words(event)
     from orchestrator.monitor.top.event_log import in_words  # noqa: PLC0415 - few runs come here

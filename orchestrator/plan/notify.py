@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.job.notify_spec import NotifySpec
+
+_SAID = re.compile(r"(?<=://)[^/@]*(?=@)|(?<=[^:/]/)(?!\$\{\w+\}(?:/|$))[^/]+")
+"""Of an address user and password, and each part behind the host that is no variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,9 @@ class NotifyPlan:
 
     @property
     def name(self) -> str:
-        """Return what it is called in events and tables; no secret is in it."""
-        return f"{self.way} {self.target[0] if self.way == 'command' else ', '.join(self.target)}"
+        """Return what it is called in events and tables; no secret is in it, nor what may be one."""
+        said = self.target[0] if self.way == "command" else ", ".join(self.target)
+        return f"{self.way} {_SAID.sub('…', said) if self.way == 'webhook' else said}"
 
 
 def notify_plans(specs: list[NotifySpec]) -> tuple[NotifyPlan, ...]:

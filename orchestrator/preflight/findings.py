@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from orchestrator.plan import PlannedHost
-    from orchestrator.preflight.fanout import HostAnswer
+    from orchestrator.preflight.values import HostAnswer
 
 Level = Literal["ok", "warn", "bad", "-"]
 """What a check says of a host; `-`: not asked, or not answered for a reason that another check tells."""

@@ -10,7 +10,7 @@ from orchestrator.preflight.findings import Finding, fold_values, reference, siz
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.preflight.judging import Case
+    from orchestrator.preflight.case import Case
 
 _LEAST = {"shm": (64 << 20, 512 << 20)}  # NCCL and data loaders share memory there; Docker gives 64 MiB
 _USUALLY = (64 << 20, 1 << 30)

@@ -9,8 +9,8 @@ from orchestrator.preflight.findings import Finding, fold_values, reference, siz
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.preflight.case import Case
     from orchestrator.preflight.findings import Host
-    from orchestrator.preflight.judging import Case
 
 _OCCUPIED = 0.05  # of a GPU's memory: more than a display or a monitor takes
 _MIB = 1 << 20

@@ -14,8 +14,8 @@ from orchestrator.preflight.slow_links import analyse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from orchestrator.preflight.case import Case
     from orchestrator.preflight.findings import Level
-    from orchestrator.preflight.judging import Case
     from orchestrator.preflight.slow_links import Analysis, Pair
 
 _BAD = 3.0  # from here on a host is to be left out: the ring of all hosts is as slow as its slowest part

@@ -11,7 +11,7 @@ from orchestrator.preflight.findings import Finding, fold_values, reference, siz
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.preflight.judging import Case
+    from orchestrator.preflight.case import Case
 
 _LITTLE_MEMORY = 0.2  # of the host's memory: less is available, so something else runs there
 _SPARE_FILES = 512  # open files of a rank besides its connections: libraries, data, checkpoints

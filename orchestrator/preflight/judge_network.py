@@ -11,8 +11,9 @@ from orchestrator.preflight.words import UNKNOWN, classify, told_by
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from orchestrator.plan import LaunchPlan
+    from orchestrator.preflight.case import Case
     from orchestrator.preflight.findings import Host
-    from orchestrator.preflight.judging import Case
 
 _CLOCK_WARN = 1.0  # seconds: from here on, times in logs of several hosts mislead, and make rebuilds or skips
 _CLOCK_BAD = 60.0  # seconds: from here on, a restart may not take its own checkpoint for its own
@@ -30,7 +31,7 @@ def login(case: Case) -> Iterator[Finding]:
             yield Finding(host.name, "login", "ok")
         elif _was_started(host, case.plan.backend):
             yield Finding(host.name, "login", "ok")
-            yield _no_python(case.plan.python, host)
+            yield _no_python(case.plan, host)
         else:
             yield _unreached(host)
 
@@ -47,11 +48,14 @@ def _was_started(host: Host, backend: str) -> bool:
     return code == 0 or (backend != "slurm" and classify(words).kind == UNKNOWN)
 
 
-def _no_python(python: str, host: Host) -> Finding:
+def _no_python(plan: LaunchPlan, host: Host) -> Finding:
     """Tell a host on which what should have run the probes has ended without a word of theirs."""
     said = told_by(host.answer.stdout) or host.answer.words
-    what = f"train.python {python} ended with {host.answer.exit} in place of running a program"
+    who = f"train.python {plan.python}"
+    who = f"a line of train.setup, or {who}," if plan.setup else who
+    what = f"{who} ended with {host.answer.exit} in place of running a program"
     fix = "set train.python to a Python 3.8 or later on the hosts; `PYTHON -c pass` there says what is wrong"
+    fix = f"see whether a line of train.setup exits; else {fix}" if plan.setup else fix
     return Finding(host.name, "job", "bad", f"{what}: {said}" if said else what, fix)
 
 

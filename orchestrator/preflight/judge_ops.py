@@ -11,7 +11,7 @@ from orchestrator.preflight.needs import ops_needed
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from orchestrator.preflight.judging import Case
+    from orchestrator.preflight.case import Case
 
     Data = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orchestrator.job import JobSpec
-    from orchestrator.preflight.judging import Case
+    from orchestrator.preflight.case import Case
 
 _MANY = 2  # hosts from which on it is worth saying that each downloads by itself
 

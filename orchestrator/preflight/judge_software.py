@@ -9,8 +9,8 @@ from orchestrator.preflight.findings import Finding, fold_values, reference
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from orchestrator.preflight.case import Case
     from orchestrator.preflight.findings import Level
-    from orchestrator.preflight.judging import Case
 
 _PACKAGES = ("torch", "deepspeed", "accelerate", "transformers", "numpy")
 _MUST_MATCH = ("torch", "deepspeed")  # ranks of different ones do not speak the same collectives

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.launchers.base import NODE_SCRIPT_FAILED
 from orchestrator.preflight import judge_reach, judging
 from orchestrator.preflight.building import build_ops, ops_words
+from orchestrator.preflight.case import Case
 from orchestrator.preflight.fanout import Visit, Visited, bare, visit
 from orchestrator.preflight.findings import Host, Report, read_answers
 from orchestrator.preflight.program_zip import NAME, program_zip
@@ -33,7 +34,7 @@ class Wanted:
     Attributes:
         checks: names (see preflight.judging.JUDGES).
         seconds: limit of the visit to the hosts.
-        from_login: as in preflight.judging.Case.
+        from_login: as in preflight.case.Case.
         build_ops: build DeepSpeed's operators that are not ready.
     """
 
@@ -59,7 +60,7 @@ def run_check(prepared: Prepared, wanted: Wanted) -> Report:
         from orchestrator.preflight.measuring import measure  # noqa: PLC0415 - few checks measure
 
         hosts = measure(prepared, hosts)
-    case = judging.Case(prepared.plan, prepared.job.spec, hosts, wanted.from_login)
+    case = Case(prepared.plan, prepared.job.spec, hosts, wanted.from_login)
     report = judging.judge(case, wanted.checks)
     return replace(report, seconds=time.monotonic() - began)
 

@@ -149,9 +149,9 @@ def saves_in(events: Sequence[dict[str, Any]]) -> tuple[Save, ...]:
 def _hangs(events: Sequence[dict[str, Any]], attempts: Sequence[Tried]) -> tuple[tuple[float, float], ...]:
     found, since = [], None
     for event in events:
-        if event["event"] == "hang":
+        if event["event"] in {"hang", "stall"}:
             since = float(event.get("since", event["time"])) if since is None else since
-        elif event["event"] == "hang_over" and since is not None:
+        elif event["event"] in {"hang_over", "stall_over"} and since is not None:
             found.append((since, float(event["time"])))
             since = None
     if since is not None:

@@ -24,6 +24,11 @@ _SECRET = re.compile(
     r"|--?(?:api|auth|hf|access)?[-_]?(?:key|token|secret|password)[= ]\s*)(?!\$)"
     r"(?:\"[^\"]*\"|'[^']*'|\S+?(?=[,}\]]*(?:\s|$)))"
 )
+_HOOK = re.compile(
+    r"(\bwebhook['\"]?\s*:\s*['\"]?https?://[^/\s'\"]+/"
+    r"|https://(?:hooks\.slack\.com/services|discord(?:app)?\.com/api/webhooks)/)(?!\$)[^\s'\"]+?(?=[,}\]]*(?:['\"\s]|$))"
+)
+_LOGIN = re.compile(r"(\b\w+://)[^/\s:@'\"]*:[^/\s@'\"]+@")
 _KNOWN_SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,})")
 
 
@@ -106,8 +111,13 @@ def clean(line: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with what looks like the value of a secret left out: a report is made to be passed on."""
-    return _KNOWN_SECRET.sub("<hidden>", _SECRET.sub(r"\1<hidden>", text))
+    """Return a text with what looks like the value of a secret left out: a report is made to be passed on.
+
+    Of a web hook all but the host is one.
+    """
+    for pattern in (_SECRET, _HOOK):
+        text = pattern.sub(r"\1<hidden>", text)
+    return _KNOWN_SECRET.sub("<hidden>", _LOGIN.sub(r"\1<hidden>@", text))
 
 
 def job_text(run: RunDir) -> str:

@@ -56,13 +56,16 @@ def _bounded(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _hang(event: dict[str, Any]) -> str:
+    if event.get("words"):  # ranks that were busy
+        return f"hang: {event['words']}"
     where = event.get("where") or {}
     stuck_at = [(rank, where[str(rank)]) for rank in event.get("ranks") or () if str(rank) in where]
     places = ", ".join(f"rank {rank} at {place}" for rank, place in stuck_at[:4])
     stuck = f"hang: {_ranks(event.get('ranks'))} silent for {lasted(float(event.get('silent') or 0))}"
     waiting = event.get("waiting")
     others = f", {plural(len(waiting), 'rank')} waiting" if waiting else ""
-    return f"{stuck}{others}{f'; {places}' if places else ''}"
+    recorded = str((event.get("flight") or {}).get("words", ""))
+    return "; ".join(filter(None, (f"{stuck}{others}", places, recorded)))
 
 
 def _ranks(ranks: Any) -> str:
@@ -114,6 +117,8 @@ _TOLD: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "first_step": ("good", lambda event: f"first step of attempt {event.get('attempt')}"),
     "checkpoint": ("good", _save),
     "hang": ("bad", _hang),
+    "stall": ("bad", lambda event: f"stall: {event.get('words', '')}"),
+    "stall_over": ("good", lambda _: "the stall is over"),
     "hang_over": ("good", lambda _: "the hang is over"),
     "straggler": ("mark", _straggler),
     "straggler_over": ("", lambda event: f"{event.get('host')} is as fast as the others again"),

@@ -7,12 +7,36 @@ source. `RULES` has them all, `catalogue` lists them.
 
 from __future__ import annotations
 
-from orchestrator.rules import accelerate, hpz, offload, optimizer, precision, quantization, slurm, versions
+from orchestrator.rules import (
+    accelerate,
+    checkpoints,
+    hpz,
+    notify,
+    offload,
+    optimizer,
+    precision,
+    quantization,
+    shape,
+    slurm,
+    versions,
+)
 from orchestrator.rules.facts import Facts, Finding, Rule
 
 __all__ = ["RULES", "Facts", "Finding", "Rule", "catalogue", "check"]
 
-_MODULES = (hpz, quantization, precision, offload, optimizer, accelerate, slurm, versions)
+_MODULES = (
+    shape,
+    hpz,
+    quantization,
+    precision,
+    offload,
+    optimizer,
+    accelerate,
+    checkpoints,
+    slurm,
+    notify,
+    versions,
+)
 RULES: tuple[Rule, ...] = tuple(
     value for module in _MODULES for value in vars(module).values() if isinstance(value, Rule)
 )

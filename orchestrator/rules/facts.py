@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,6 +79,7 @@ class Facts:
         pretrained_in: arithmetic the model was pretrained in: fp32, fp16 or bf16.
         fp16_on_cpu: whether the hosts' CPUs compute in fp16 (AVX512-FP16).
         script: text of the training script.
+        places: `file:line` of each key of the DeepSpeed file, by its path; empty without one.
     """
 
     spec: JobSpec
@@ -97,6 +98,7 @@ class Facts:
     pretrained_in: str | None = None
     fp16_on_cpu: bool | None = None
     script: str | None = None
+    places: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
     def get(self, *path: str) -> Any:
         """Return a value of DeepSpeed's configuration; None where there is none, and for `auto`."""
@@ -105,28 +107,40 @@ class Facts:
             value = value.get(key) if isinstance(value, dict) else None
         return None if value == "auto" else value
 
-    def where(self, field: str, *path: str) -> str:
-        """Return the key of the job file that decides on a setting.
+    def where(self, name: str, *path: str) -> str:
+        """Return where a setting is written: a key of the job file, or line and key of the DeepSpeed file.
 
         Args:
-            field: its field in the section `deepspeed`, "" where it has none.
+            name: its field in the section `deepspeed`, "" where it has none.
             path: its keys in DeepSpeed's configuration.
         """
         section = self.spec.deepspeed
         if section is None:
             return "deepspeed"
-        value: Any = section.overrides
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if path and value is not None:
+        if self._overridden(path):
             return ".".join(("deepspeed.overrides", *path))
-        if section.config_file is not None and (not field or getattr(section, field) is None):
-            return "deepspeed.config_file"
-        return f"deepspeed.{field}" if field else "deepspeed"
+        if section.config_file is not None and (not name or getattr(section, name) is None):
+            place = self.places.get(path)
+            return f"{place}: {'.'.join(path)}" if place else "deepspeed.config_file"
+        return f"deepspeed.{name}" if name else "deepspeed"
+
+    def word(self, name: str, *path: str) -> str:
+        """Return what a setting is called where it is written: its field's name, or DeepSpeed's key."""
+        return name if self.where(name, *path) == f"deepspeed.{name}" else path[-1]
 
     def where_feature(self, feature: Feature) -> str:
-        """Return the key of the job file that turns a feature of ZeRO++ on."""
+        """Return what turns a feature of ZeRO++ on, as `where` does."""
         return self.where(feature.field, *feature.path)
+
+    def word_feature(self, feature: Feature) -> str:
+        """Return what a feature of ZeRO++ is called where it is turned on."""
+        return self.word(feature.field, *feature.path)
+
+    def _overridden(self, path: tuple[str, ...]) -> bool:
+        value: Any = self.spec.deepspeed and self.spec.deepspeed.overrides
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return bool(path) and value is not None
 
     @property
     def stage(self) -> int | None:
@@ -163,6 +177,31 @@ class Facts:
             return "bf16"
         said = self.spec.deepspeed.precision if self.spec.deepspeed else None
         return "fp32" if said == "fp32" else None
+
+    def arithmetic(self, *kinds: str) -> str:
+        """Return how to get one of these kinds (fp32, fp16, bf16) where the arithmetic is said now."""
+        now = self.precision or "fp32"
+        if now == "fp32" or not self._in_file(now):
+            return f"set precision: {' or '.join(kinds)}"
+        switch = {"fp32": f"switch {now} off"}
+        return " or ".join(switch.get(kind, f"enable {kind} in place of {now}") for kind in kinds)
+
+    def _in_file(self, kind: str) -> bool:
+        return self.where("precision", kind, "enabled") != "deepspeed.precision"
+
+    @property
+    def less_memory(self) -> str:
+        """Return what is left to try where a GPU is too small."""
+        model, micro = self.spec.model, self.get("train_micro_batch_size_per_gpu")
+        ways = {
+            "a higher ZeRO stage": self.stage in (0, 1, 2),
+            "offload": not (self.offloads("offload_optimizer") and self.offloads("offload_param")),
+            "a smaller micro-batch": micro != 1,
+            "recomputation of activations (model.recompute)": model is not None and not model.recompute,
+            "more hosts": True,
+        }
+        *others, last = [way for way, open_ in ways.items() if open_]
+        return f"{', '.join(others)} or {last}" if others else last
 
     @property
     def optimizer(self) -> str | None:

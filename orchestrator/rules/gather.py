@@ -43,6 +43,7 @@ def gather(job: LoadedJob, pool: HostPool, config: Mapping[str, Any] | None) -> 
         pretrained_in=_pretrained_in(job),
         fp16_on_cpu=_fp16_on_cpu() if device == "cpu" and spec.cluster.backend == "local" else None,
         script=_script(job),
+        places=_places(job),
     )
     if spec.hardware is not None:
         from orchestrator.estimate.hardware import Hardware, resolve_hardware  # noqa: PLC0415 - most jobs do not say
@@ -166,6 +167,17 @@ def _pretrained_in(job: LoadedJob) -> str | None:
 
     said = (data.get("dtype") or data.get("torch_dtype")) if isinstance(data, dict) else None
     return precision(said)
+
+
+def _places(job: LoadedJob) -> dict[tuple[str, ...], str]:
+    """Return where each key of the DeepSpeed file stands, as `file:line`."""
+    section = job.spec.deepspeed
+    if section is None or section.config_file is None:
+        return {}
+    from orchestrator.configs.json_source import key_lines  # noqa: PLC0415 - most jobs have no such file
+
+    path = job.base_dir / section.config_file.expanduser()
+    return {keys: f"{path}:{line}" for keys, line in key_lines(path).items()}
 
 
 def _script(job: LoadedJob) -> str | None:

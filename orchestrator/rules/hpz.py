@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import Problem
 from orchestrator.hosts.topology import rank_map, uneven_hosts
-from orchestrator.rules.facts import FROZEN, HPZ, QGZ, QWZ, rule
+from orchestrator.rules.facts import FROZEN, HPZ, QGZ, QWZ, ZERO, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.rules.facts import Facts
 
-_DIVISOR = "choose a divisor of the slots of each host, such as hpz: node"
 _GIB = 2**30
 
 
@@ -32,7 +31,8 @@ def zeropp_below_stage_3(facts: Facts) -> Iterator[Problem]:
     for feature in (HPZ, QWZ, QGZ, FROZEN):
         if facts.on(feature):
             what = f"{feature.name} does nothing below ZeRO stage 3 (stage is {facts.stage})"
-            fix = f"set zero_stage: 3, or remove {feature.field}"
+            stage = facts.word("zero_stage", ZERO, "stage")
+            fix = f"set {stage}: 3, or remove {facts.word_feature(feature)}"
             yield Problem(what, facts.where_feature(feature), None, fix)
 
 
@@ -44,7 +44,7 @@ def hpz_off(facts: Facts) -> Iterator[Problem]:
     """
     value = facts.get(*HPZ.path)
     if value in (0, 1) and not _node_of_one(facts):
-        fix = "write hpz: node to share the weights of a host, or remove it"
+        fix = f"write {_of_a_host(facts)} to share the weights of a host, or remove it"
         yield Problem("hpZ is off", facts.where_feature(HPZ), str(value), fix)
 
 
@@ -61,7 +61,18 @@ def hpz_node_of_one(facts: Facts) -> Iterator[Problem]:
 
 def _node_of_one(facts: Facts) -> bool:
     section = facts.spec.deepspeed
-    return section is not None and section.hpz == "node" and facts.hpz == 1
+    single = all(len(host.slots) == 1 for host in facts.pool.hosts)
+    return section is not None and section.hpz == "node" and facts.hpz == 1 and single
+
+
+def _of_a_host(facts: Facts) -> str:
+    """Return the setting that makes a host's slots one hpZ group, in the words of where hpZ is said."""
+    word = facts.word_feature(HPZ)
+    return f"{word}: node" if word == HPZ.field else f"{word}: {len(facts.pool.hosts[0].slots)}"
+
+
+def _divisor(facts: Facts) -> str:
+    return f"choose a divisor of the slots of each host, such as {_of_a_host(facts)}"
 
 
 @rule("hpz-exceeds-world", "error")
@@ -74,7 +85,7 @@ def hpz_exceeds_world(facts: Facts) -> Iterator[Problem]:
     ranks = facts.pool.world_size
     if facts.active(HPZ) and facts.hpz > ranks:
         what = f"an hpZ group is larger than the whole run of {ranks} ranks"
-        yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), "write hpz: node")
+        yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), f"write {_of_a_host(facts)}")
 
 
 @rule("hpz-world-size", "error")
@@ -86,7 +97,7 @@ def hpz_world_size(facts: Facts) -> Iterator[Problem]:
     ranks = facts.pool.world_size
     if facts.active(HPZ) and facts.hpz <= ranks and ranks % facts.hpz and not _filter_did_it(facts):
         what = f"{ranks} ranks do not divide into hpZ groups of this size"
-        yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), _DIVISOR)
+        yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), _divisor(facts))
 
 
 @rule("hpz-filter", "error")
@@ -133,11 +144,11 @@ def hpz_straddles_hosts(facts: Facts) -> Iterator[Problem]:
     low, high = ranks.locate(first)[0], ranks.locate(last)[0]
     names = ", ".join(host.name for host in facts.pool.hosts[low : high + 1][:4])
     what = f"the hpZ group of ranks {first} to {last} lies on {high - low + 1} hosts ({names})"
-    fix = (
-        _DIVISOR
-        if domain == 1
-        else f"choose a divisor of the slots of {domain} hosts (hardware.nvlink_domain)"
-    )
+    fix = f"choose a divisor of the slots of {domain} hosts (hardware.nvlink_domain)"
+    if domain == 1:
+        whole = facts.hpz % len(facts.pool.hosts[0].slots) == 0
+        fix = _divisor(facts)
+        fix += "; if one NVLink network joins these hosts, say it as hardware.nvlink_domain" if whole else ""
     yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), fix)
 
 
@@ -158,7 +169,8 @@ def zeropp_uneven_hosts(facts: Facts) -> Iterator[Problem]:
     different = uneven_hosts(facts.pool) if active else ""
     if different:
         what = f"{active[0].name} needs the same number of slots everywhere: {different}"
-        fix = f"use the same number of slots on every host (cluster.slots), or remove {active[0].field}"
+        feature = facts.word_feature(active[0])
+        fix = f"use the same number of slots on every host (cluster.slots), or remove {feature}"
         yield Problem(what, facts.where_feature(active[0]), None, fix)
 
 
@@ -172,7 +184,7 @@ def zeropp_single_host(facts: Facts) -> Iterator[Problem]:
     if len(facts.pool.hosts) == 1:
         for feature in facts.active(HPZ, QGZ):
             what = f"{feature.name} gains nothing on a single host: it saves traffic between hosts"
-            yield Problem(what, facts.where_feature(feature), None, f"remove {feature.field}")
+            yield Problem(what, facts.where_feature(feature), None, f"remove {facts.word_feature(feature)}")
 
 
 @rule("hpz-model-parallel", "error")
@@ -183,7 +195,7 @@ def hpz_model_parallel(facts: Facts) -> Iterator[Problem]:
     to assert it); `runtime/engine.py`, `_validate_zero3_moe_compatibility`, for experts.
     """
     for what, path in _parallelism(facts) if facts.active(HPZ) else ():
-        fix = "remove hpz, or that parallelism"
+        fix = f"remove {facts.word_feature(HPZ)}, or that parallelism"
         yield Problem(f"hpZ does not go with {what}", facts.where("", *path), None, fix)
 
 
@@ -213,7 +225,10 @@ def hpz_offload_param(facts: Facts) -> Iterator[Problem]:
             "hpZ with offload_param has been reported to leave the loss constant on GPUs (DeepSpeed #6926), "
             "and keeps its second copy of the weights in pinned RAM"
         )
-        fix = "offload the optimizer alone, or remove hpz; else watch loss and grad_norm of the first steps"
+        fix = (
+            f"offload the optimizer alone, or remove {facts.word_feature(HPZ)}; else watch loss and "
+            "grad_norm of the first steps"
+        )
         yield Problem(what, facts.where_feature(HPZ), None, fix)
 
 
@@ -230,5 +245,5 @@ def hpz_memory(facts: Facts) -> Iterator[Problem]:
             f"with hpZ a GPU needs about {needed / _GIB:.1f} GiB and has {there / _GIB:.1f}: the second copy "
             f"of the weights is cut up over {facts.hpz} ranks only"
         )
-        fix = "remove hpz, offload the optimizer, or use a smaller micro-batch"
+        fix = f"remove {facts.word_feature(HPZ)}, or use {facts.less_memory}"
         yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), fix)

@@ -77,7 +77,7 @@ def gpu_memory(facts: Facts) -> Iterator[Problem]:
     needed, there = facts.gpu_memory_needed, facts.gpu_memory
     if not facts.active(HPZ) and needed is not None and there is not None and needed > there:
         what = f"a GPU needs about {needed / _GIB:.1f} GiB and has {there / _GIB:.1f}"
-        fix = "use a higher ZeRO stage, offload, more hosts, or a smaller micro-batch"
+        fix = f"use {facts.less_memory}"
         where = "hardware.gpu" if facts.spec.hardware and facts.spec.hardware.gpu else "hardware"
         yield Problem(what, where, None, fix)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import difflib
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.configs.versions import version_numbers
 from orchestrator.errors import Problem
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 _SUPPORTED = ("adam", "adamw", "adagrad", "lion", "muon")  # DeepSpeed 0.19.8, ZERO_SUPPORTED_OPTIMIZERS
 _WARMUP = ("WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
+_SCHEDULERS = (
+    *(*_WARMUP, "LRRangeTest", "OneCycle"),
+    *("LambdaLR", "MultiplicativeLR", "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR"),
+    *("SequentialLR", "CosineAnnealingLR", "ChainedScheduler", "ReduceLROnPlateau", "CyclicLR"),
+    *("CosineAnnealingWarmRestarts", "OneCycleLR", "PolynomialLR"),
+)
+"""DeepSpeed 0.19.8's own, then those of torch 2.13."""
 _STRICT_WARMUP = (0, 19, 6)  # older versions take 2 for what is less
 
 
@@ -29,7 +37,7 @@ def untested_optimizer(facts: Facts) -> Iterator[Problem]:
     if facts.stage != 0 and named is not None and named not in _SUPPORTED and not allowed:
         what = "ZeRO was not tested with this optimizer and refuses it"
         fix = "use AdamW, Adagrad, Lion or Muon, or add overrides: {zero_allow_untested_optimizer: true}"
-        yield Problem(what, _where_optimizer(facts, "type"), facts.get("optimizer", "type"), fix)
+        yield Problem(what, _where(facts, "optimizer", "type"), facts.get("optimizer", "type"), fix)
 
 
 @rule("muon-reduce-scatter", "error")
@@ -40,7 +48,7 @@ def muon_reduce_scatter(facts: Facts) -> Iterator[Problem]:
     """
     if facts.stage == 3 and facts.optimizer == "muon" and facts.get(ZERO, "reduce_scatter") is not False:
         what = "Muon does not go with reduce_scatter at ZeRO stage 3, which is on by default"
-        yield Problem(what, _where_optimizer(facts, "type"), "Muon", "set reduce_scatter: false")
+        yield Problem(what, _where(facts, "optimizer", "type"), "Muon", "set reduce_scatter: false")
 
 
 @rule("optimizer-max-grad-norm", "error")
@@ -51,9 +59,30 @@ def optimizer_max_grad_norm(facts: Facts) -> Iterator[Problem]:
     """
     params = facts.get("optimizer", "params")
     if isinstance(params, dict) and "max_grad_norm" in params:
-        where = f"{_where_optimizer(facts, 'params')}.max_grad_norm"
+        where = f"{_where(facts, 'optimizer', 'params')}.max_grad_norm"
         value = str(params["max_grad_norm"])
         yield Problem("is no parameter of an optimizer", where, value, "use deepspeed.gradient_clipping")
+
+
+@rule("unknown-scheduler", "error", guess=lambda facts: not _meant(facts.get("scheduler", "type")))
+def unknown_scheduler(facts: Facts) -> Iterator[Problem]:
+    """DeepSpeed knows its own schedulers and torch's, by their exact names.
+
+    Source: `runtime/engine.py`, `_scheduler_from_config`: "DeepSpeed does not recognize LR scheduler". A name
+    that looks like none of them may be one of a later torch, and is a warning.
+    """
+    kind = facts.get("scheduler", "type")
+    if isinstance(kind, str) and kind not in _SCHEDULERS:
+        meant = _meant(kind)
+        fix = f"did you mean {meant[0]}?" if meant else f"use one of {', '.join(_SCHEDULERS[:5])}"
+        what = "neither DeepSpeed nor torch has this scheduler"
+        yield Problem(what, _where(facts, "scheduler", "type"), kind, fix)
+
+
+def _meant(kind: Any) -> list[str]:
+    """Return the scheduler that a name may have been meant for."""
+    names = {name.lower(): name for name in _SCHEDULERS}
+    return [names[close] for close in difflib.get_close_matches(str(kind).lower(), names, 1, 0.7)]
 
 
 @rule("scheduler-warmup", "error", guess=lambda facts: facts.deepspeed is None)
@@ -88,6 +117,6 @@ def configuration_not_passed(facts: Facts) -> Iterator[Problem]:
         yield Problem(what, "train.args", None, fix)
 
 
-def _where_optimizer(facts: Facts, key: str) -> str:
-    where = facts.where("optimizer", "optimizer", key)
-    return f"{where}.{key}" if where == "deepspeed.optimizer" else where
+def _where(facts: Facts, section: str, key: str) -> str:
+    where = facts.where(section, section, key)
+    return f"{where}.{key}" if where == f"deepspeed.{section}" else where

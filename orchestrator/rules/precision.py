@@ -40,7 +40,7 @@ def fp16_on_cpu(facts: Facts) -> Iterator[Problem]:
     raises "Type fp16 is not supported on your device".
     """
     if facts.device == "cpu" and facts.precision == "fp16" and not facts.fp16_on_cpu:
-        fix = "set precision: bf16 or fp32"
+        fix = facts.arithmetic("bf16", "fp32")
         yield Problem("CPUs without AVX512-FP16 do not train in fp16", _where(facts, "fp16"), "fp16", fix)
 
 
@@ -56,7 +56,7 @@ def fp16_old_gpu(facts: Facts) -> Iterator[Problem]:
         return
     if capability < 6 or not allowed:
         what = f"DeepSpeed does not train in fp16 on GPUs of compute capability {capability}"
-        fix = "set precision: fp32"
+        fix = facts.arithmetic("fp32")
         if capability >= 6:
             fix += ", or DS_ALLOW_DEPRECATED_FP16: 1 in train.env"
         yield Problem(what, _where(facts, "fp16"), "fp16", fix)
@@ -71,7 +71,8 @@ def bf16_before_ampere(facts: Facts) -> Iterator[Problem]:
     capability = facts.compute_capability
     if facts.precision == "bf16" and capability is not None and capability < _AMPERE:
         what = f"GPUs of compute capability {capability} have no bf16 arithmetic and emulate it, slowly"
-        fix = "set precision: fp16 unless the model was pretrained in bf16, or use GPUs from A100 on"
+        fix = facts.arithmetic("fp16")
+        fix += " unless the model was pretrained in bf16, or use GPUs from A100 on"
         yield Problem(what, _where(facts, "bf16"), "bf16", fix)
 
 
@@ -89,7 +90,7 @@ def fp16_pretrained_in_bf16(facts: Facts) -> Iterator[Problem]:
     said = facts.pretrained_in or (model.pretrained_in if model else None)
     if said == "bf16" or (said is None and _PRETRAINED_IN_BF16.search(name)):
         what = "the model was pretrained in bf16, and its activations can leave the range of fp16"
-        fix = "set precision: bf16 (from A100 on) or fp32"
+        fix = f"{facts.arithmetic('bf16', 'fp32')}; bf16 from A100 on"
         yield Problem(what, _where(facts, "fp16"), name or "fp16", fix)
 
 

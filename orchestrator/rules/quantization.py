@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
     from orchestrator.rules.facts import Facts
 
+_ODD = {
+    QGZ: "gradients would not be quantized (DeepSpeed #5054)",
+    QWZ: "weights may be refused (DeepSpeed #4386)",
+}
 _NOTICED = 0.01  # share of the gradients that is worth a word
 
 
@@ -26,7 +30,8 @@ def quantization_device(facts: Facts) -> Iterator[Problem]:
         return
     for feature in facts.active(QWZ, QGZ, FROZEN):
         what = f"{feature.name} has no implementation for this device"
-        yield Problem(what, facts.where_feature(feature), facts.device, f"remove {feature.field}")
+        fix = f"remove {facts.word_feature(feature)}"
+        yield Problem(what, facts.where_feature(feature), facts.device, fix)
 
 
 @rule("qgz-reduce-scatter", "error")
@@ -37,7 +42,8 @@ def qgz_reduce_scatter(facts: Facts) -> Iterator[Problem]:
     """
     if facts.active(QGZ) and facts.get(ZERO, "reduce_scatter") is False:
         where = facts.where("reduce_scatter", ZERO, "reduce_scatter")
-        yield Problem("qgZ is a kind of reduce-scatter", where, "false", "remove it, or quantized_gradients")
+        fix = f"remove it, or {facts.word_feature(QGZ)}"
+        yield Problem("qgZ is a kind of reduce-scatter, which is off", where, "false", fix)
 
 
 @rule("zero-gradient-scaling", "error")
@@ -67,7 +73,7 @@ def qgz_muon(facts: Facts) -> Iterator[Problem]:
     Source: `runtime/zero/stage3.py`: "Muon and all2all process group cannot be used together".
     """
     if facts.active(QGZ) and facts.optimizer == "muon":
-        fix = "remove quantized_gradients, or use another optimizer"
+        fix = f"remove {facts.word_feature(QGZ)}, or use another optimizer"
         yield Problem("qgZ does not go with Muon", facts.where_feature(QGZ), None, fix)
 
 
@@ -78,7 +84,7 @@ def qgz_expert_parallel(facts: Facts) -> Iterator[Problem]:
     Source: `runtime/engine.py`, `_validate_zero3_moe_compatibility`.
     """
     if facts.active(QGZ) and facts.get("expert_parallel", "enabled") is True:
-        fix = "remove quantized_gradients, or expert_parallel"
+        fix = f"remove {facts.word_feature(QGZ)}, or expert_parallel"
         yield Problem("qgZ does not go with expert parallelism", facts.where_feature(QGZ), None, fix)
 
 
@@ -89,7 +95,7 @@ def qwz_torch_autocast(facts: Facts) -> Iterator[Problem]:
     Source: `runtime/torch_autocast.py`, `_validate_auto_cast_settings`, asserts it.
     """
     if facts.on(QWZ) and facts.get("torch_autocast", "enabled") is True:
-        fix = "use precision bf16 or fp16, or remove quantized_weights"
+        fix = f"use bf16 or fp16 in place of torch_autocast, or remove {facts.word_feature(QWZ)}"
         yield Problem("qwZ does not go with torch_autocast", facts.where_feature(QWZ), None, fix)
 
 
@@ -101,7 +107,7 @@ def quantized_frozen_weights_fp16(facts: Facts) -> Iterator[Problem]:
     """
     if facts.active(FROZEN) and facts.precision in ("bf16", "fp32"):
         what = "frozen weights can only be quantized from fp16"
-        fix = "set precision: fp16, or remove quantized_nontrainable_weights"
+        fix = f"{facts.arithmetic('fp16')}, or remove {facts.word_feature(FROZEN)}"
         yield Problem(what, facts.where_feature(FROZEN), f"precision {facts.precision}", fix)
 
 
@@ -114,7 +120,7 @@ def qwz_fp32(facts: Facts) -> Iterator[Problem]:
     """
     if facts.active(QWZ) and facts.precision == "fp32":
         what = "qwZ turns fp32 weights into fp16 before it quantizes them: beyond 65504 they become infinite"
-        fix = "set precision: bf16, or remove quantized_weights"
+        fix = f"{facts.arithmetic('bf16')}, or remove {facts.word_feature(QWZ)}"
         yield Problem(what, facts.where_feature(QWZ), "precision fp32", fix)
 
 
@@ -130,8 +136,8 @@ def zeropp_odd_hosts(facts: Facts) -> Iterator[Problem]:
     if hosts > 1 and hosts % 2 and active:
         names = " and ".join(feature.name for feature in active)
         what = (
-            f"{names} on {hosts} hosts: shapes of most models do not divide by an odd number, so gradients "
-            "would not be quantized (DeepSpeed #5054), and weights may be refused (#4386)"
+            f"{names} on {hosts} hosts: shapes of most models do not divide by an odd number, so "
+            f"{' and '.join(_ODD[feature] for feature in active)}"
         )
         yield Problem(what, facts.where_feature(active[0]), None, "use an even number of hosts")
 

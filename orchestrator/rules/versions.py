@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.configs import versions
@@ -54,7 +55,7 @@ def removed_key(facts: Facts) -> Iterator[Problem]:
     Source: the table in `orchestrator/configs/versions.py`, for the version that the ranks import. Where that
     is not known, it is a warning for the newest one.
     """
-    return versions.removed(facts.config, facts.deepspeed)
+    return versions.removed(facts.config, facts.deepspeed, partial(facts.where, ""))
 
 
 @rule("renamed-key", "warning")
@@ -63,7 +64,7 @@ def renamed_key(facts: Facts) -> Iterator[Problem]:
 
     Source: as removed-key.
     """
-    return versions.changing(facts.config, facts.deepspeed)
+    return versions.changing(facts.config, facts.deepspeed, partial(facts.where, ""))
 
 
 @rule("old-deepspeed", "warning")

@@ -89,10 +89,11 @@ class Board:
     def describe_hosts(self) -> None:
         """Keep what the hosts have said of themselves, and say where their packages differ."""
         told = {name: state.ready for name, state in self.hosts.items() if state.ready is not None}
-        kept = ("hostname", "addresses", "gpus", "versions")
+        kept = ("hostname", "addresses", "gpus", "devices", "versions")
         with contextlib.suppress(OSError):
             write_json(
-                self._attempt.hosts_file, {name: {k: ready[k] for k in kept} for name, ready in told.items()}
+                self._attempt.hosts_file,
+                {name: {k: ready.get(k) for k in kept} for name, ready in told.items()},
             )
         self.keep_clocks()
         versions = {name: ready["versions"] for name, ready in told.items()}

@@ -24,6 +24,7 @@ class Dump:
         text: the stacks, after lines with `#` that the kernel tells of the process.
         file: its name in the attempt's `dumps`; "" where it could not be written.
         why: why there are no stacks.
+        flight: its flight recorder has written its file anew.
     """
 
     rank: int
@@ -32,6 +33,7 @@ class Dump:
     text: str
     file: str
     why: str = ""
+    flight: bool = False
 
 
 class DumpBox:
@@ -54,7 +56,8 @@ class DumpBox:
         if rank not in host.ranks:
             return
         file = keep(self._attempt, host, rank, text)
-        self._answers[message["id"], rank] = Dump(rank, host.name, how, text, file, str(message["why"]))
+        more = str(message["why"]), bool(message.get("flight"))
+        self._answers[message["id"], rank] = Dump(rank, host.name, how, text, file, *more)
         if message.get("lacks"):
             self.lacking.add(host.name)
 

@@ -7,6 +7,7 @@ may be cut off at any moment (see checkpoints/remove.py).
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import traceback
 from contextlib import suppress
@@ -36,7 +37,7 @@ def start_keeping(run_dir: RunDir, plan: LaunchPlan) -> Keeping | None:
     note_before(run_dir, Path(plan.checkpoint_dir))
     if plan.keep is None:
         return None
-    keeping = Keeping(run_dir, Path(plan.checkpoint_dir), plan.keep)
+    keeping = Keeping(run_dir, Path(plan.checkpoint_dir), plan.keep, remote=plan.backend != "local")
     keeping.start()
     return keeping
 
@@ -44,11 +45,12 @@ def start_keeping(run_dir: RunDir, plan: LaunchPlan) -> Keeping | None:
 class Keeping(threading.Thread):
     """Looks from time to time whether a new checkpoint is complete, and deletes the old ones then."""
 
-    def __init__(self, run_dir: RunDir, folder: Path, keep: KeepPlan) -> None:
+    def __init__(self, run_dir: RunDir, folder: Path, keep: KeepPlan, *, remote: bool) -> None:
         super().__init__(name="keeping", daemon=True)
         self._run_dir = run_dir
         self._folder = folder
         self._keep = keep
+        self._remote = remote
         self._over = threading.Event()
         self._seen: frozenset[tuple[str, float]] = frozenset()
         self._told: set[str] = set()
@@ -59,6 +61,7 @@ class Keeping(threading.Thread):
         while not self._over.wait(pause):
             pause = _POLL if self._look() else min(2 * pause, _LONGEST)
         self._look()
+        self._miss()
 
     def finish(self) -> None:
         """Look a last time, at what was saved at the end, and wait for it, but not for ever."""
@@ -84,14 +87,23 @@ class Keeping(threading.Thread):
         """Delete what may go; return whether the newest checkpoint was complete."""
         from orchestrator.checkpoints import prune  # noqa: PLC0415 - few runs have any to delete
         from orchestrator.checkpoints.command import known_runs  # noqa: PLC0415
-        from orchestrator.checkpoints.owner import owner_of  # noqa: PLC0415
+        from orchestrator.checkpoints.lineage import lineage_of  # noqa: PLC0415
 
         folder = self._folder.resolve()
         if not prune.settled(folder):
             return False
-        owner = owner_of(self._run_dir, folder, known_runs(self._run_dir.path.parent))
-        self._tell(prune.prune(folder, self._keep, owner.foreign))
+        line = lineage_of(self._run_dir, folder, known_runs(self._run_dir.path.parent))
+        self._tell(prune.prune(folder, self._keep, line.foreign, needed=line.needed))
         return True
+
+    def _miss(self) -> None:
+        """Say so where nothing was ever seen: hosts may save on their own disks."""
+        from orchestrator.checkpoints import sightings  # noqa: PLC0415 - as above
+
+        if self._remote and not sightings(self._folder):
+            what = f"none was ever seen in {self._folder} on {socket.gethostname()}"
+            why = "what hosts save on disks of their own is not deleted"
+            self._run_dir.add_event("not_pruned", reasons=[f"{what}; {why}"])
 
     def _marks(self) -> Iterator[tuple[str, float]]:
         """Yield names and times that change when a checkpoint comes, for the price of one folder."""

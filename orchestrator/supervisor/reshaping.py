@@ -38,7 +38,7 @@ class Reshaping:
         self._run_dir = run_dir
         self._start = start
         self._ranks = plan.world_size
-        self._conversion: Conversion = conversion_for(start.tag, plan)
+        self._conversion: Conversion = conversion_for(start.tag, plan, run_id=plan.run_id)
 
     async def make(self) -> None:
         """Convert; the run says so meanwhile.

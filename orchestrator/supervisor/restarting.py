@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.agent.main import TOLD_TO_END
+from orchestrator.rundir import read_json
 from orchestrator.states import State
 from orchestrator.supervisor.beginning import CLOCK_SECONDS
 from orchestrator.verdict.judge import Verdict
@@ -43,13 +45,25 @@ class Restarting:
 
     def too_many(self) -> Verdict | None:
         """Return the end of a run that has been queued again more often than it may."""
-        times, limit = self._scheduler.restarts, self._plan.max_restarts
+        times, limit = self._counted(), self._plan.max_restarts
         if times <= limit:
             return None
         last = [attempt.verdict_file for attempt in self._run_dir.attempts()][-1:]
         said = _summary_in(last[0]) if last else ""
         reason = f"queued again {times} times, and max_restarts is {limit}"
         return Verdict(State.FAILED, f"{reason}; the last attempt: {said}" if said else reason)
+
+    def _counted(self, before: float = math.inf) -> int:
+        """Return how many restarts count: all but those at a time limit, each of which followed a checkpoint.
+
+        Args:
+            before: the attempt that asks; those before it have ended.
+        """
+        if not self._plan.max_restarts:
+            return self._scheduler.restarts  # none is wanted, for whatever reason
+        earlier = [each for each in self._run_dir.attempts() if each.number < before]
+        ends = [str((read_json(each.verdict_file) or {}).get("state")) for each in earlier]
+        return self._scheduler.restarts - ends.count(State.TIMEOUT)
 
     async def explained(self, verdict: Verdict, number: int) -> Verdict:
         """Return the verdict on an attempt in which the scheduler's hand is seen."""
@@ -96,8 +110,9 @@ class Restarting:
         no_fault = bool(lost) or taken or self._unusable(verdict, number)
         if not self._scheduler.key or not (no_fault or out_of_time):
             return ""
-        if self._scheduler.restarts >= self._plan.max_restarts:
-            return f"max_restarts is {self._plan.max_restarts}"
+        limit = self._plan.max_restarts
+        if (no_fault or not limit) and self._counted(number) >= limit:
+            return f"max_restarts is {limit}"
         return None if no_fault else self._why_no_more_time(number)
 
     def _unusable(self, verdict: Verdict, number: int) -> bool:
@@ -141,6 +156,4 @@ def _not_its_fault(host: HostEnd) -> HostEnd:
 
 
 def _summary_in(path: Path) -> str:
-    from orchestrator.rundir import read_json  # noqa: PLC0415
-
     return str((read_json(path) or {}).get("summary", ""))

@@ -23,6 +23,7 @@ from orchestrator.monitor.records import Records
 from orchestrator.monitor.stacks import where
 from orchestrator.states import State
 from orchestrator.supervisor.dumping import collect_dumps
+from orchestrator.supervisor.stalling import Stalling, finding_of
 from orchestrator.supervisor.told import SIGNALS
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ _ONCE = {
 """By what an event is known that a collector which was started anew may tell again."""
 
 
+_OURS = {"taken_in", "hang", "hang_over", "stall", "stall_over", None}
+"""What the collector suspects or asks for; it is written down when it has been looked at."""
+
+
 def start_watching(run_dir: RunDir, plan: LaunchPlan, number: int, board: Board) -> Watching | None:
     """Start the collector of an attempt; None where that fails."""
     try:
@@ -73,6 +78,7 @@ class Watching:
 
     def __init__(self, run_dir: RunDir, plan: LaunchPlan, number: int, board: Board) -> None:
         self._run_dir, self._plan, self._number, self._board = run_dir, plan, number, board
+        self._dumps = run_dir.attempt(number).dumps
         self._told = {key for event in Records(run_dir.events_file).new() if (key := _key(event))}
         self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self._over = threading.Event()
@@ -84,6 +90,7 @@ class Watching:
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_judgement = 0.0
         self._pause = _AGAIN_SECONDS
+        self._stalling = Stalling(run_dir, plan, number, board, collect_dumps)
         self._start()
 
     def _start(self) -> None:
@@ -143,6 +150,7 @@ class Watching:
         """Have the last bytes taken in, but wait no longer than a second for it."""
         for task in self._tasks:
             task.cancel()
+        self._stalling.stop()
         self._over.set()
         self._tell_end()
         with suppress(TimeoutError):
@@ -166,13 +174,17 @@ class Watching:
             self._on_silence(event)
         elif what == "hang_over":
             self._on_over()
+        elif what == "stall" and self._hang is None:
+            self._stalling.hear(event)
+        elif what == "stall_over":
+            self._stalling.over()
         else:
             self._note(event)
 
     def _note(self, event: dict[str, Any]) -> None:
         """Keep an event that is not yet in the run's log of them."""
         key = _key(event)
-        if event.get("event") in {"taken_in", "hang", "hang_over", None} or (key and key in self._told):
+        if event.get("event") in _OURS or (key and key in self._told):
             return
         self._told.add(key)
         self._run_dir.add_event(**event)
@@ -219,6 +231,7 @@ class Watching:
             self._board.abort.clear()
         if self._hang is None or self._board.ending is not None:
             return
+        finding = await finding_of(dumps, self._dumps, self._plan.world_size)
         stuck = self._hang.stuck
         hosts = self._hosts(stuck)
         self._run_dir.add_event(
@@ -231,8 +244,9 @@ class Watching:
             where={str(rank): str(places[rank]) for rank in sorted(places) if places[rank] is not None},
             dumps=[dumps[rank].file for rank in sorted(dumps) if dumps[rank].file],
             how=_how(dumps.values()),
+            flight=None if finding is None else finding.to_json(),
         )
-        words = describe(self._hang, hosts, places)
+        words = describe(self._hang, hosts, places) + ("" if finding is None else f" ({finding.words})")
         self._run_dir.write_status(State.RUNNING, words)
         stop_after = self._plan.monitor.stop_after
         if not isinstance(stop_after, str):

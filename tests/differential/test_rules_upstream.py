@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from orchestrator.rules import accelerate as ours
-from orchestrator.rules import optimizer
+from orchestrator.rules import optimizer, shape
 from tests.facts import facts, ids
 
 with warnings.catch_warnings():
@@ -204,6 +204,16 @@ def test_optimizers_are_the_tested_ones():
     assert torch.optim.SGD not in zero_utils.ZERO_SUPPORTED_OPTIMIZERS
 
 
+def test_the_schedulers_are_those_of_deepspeed_and_torch():
+    ours, torchs = deepspeed.runtime.lr_schedules, torch.optim.lr_scheduler
+    known = {name for name in optimizer._SCHEDULERS if hasattr(ours, name) or hasattr(torchs, name)}
+    assert known == set(optimizer._SCHEDULERS)
+    assert set(ours.VALID_LR_SCHEDULES) <= known
+    theirs = {name for name, kind in vars(torchs).items() if inspect.isclass(kind)}
+    theirs = {name for name in theirs if issubclass(getattr(torchs, name), torchs.LRScheduler)}
+    assert theirs - {"LRScheduler", "_LRScheduler"} <= known
+
+
 def test_warmup_of_no_steps_is_refused_by_deepspeed_too():
     schedulers = deepspeed.runtime.lr_schedules
     adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
@@ -274,3 +284,16 @@ def test_what_is_ambiguous_is_what_accelerate_refuses(tmp_path, monkeypatch):
         if said:
             assert str(list(ours.IGNORED)) in said  # the message lists all keys, whichever was given
     assert seen == set(ours.IGNORED)
+
+
+def test_the_keys_of_zero_optimization_are_those_of_deepspeed():
+    from deepspeed.runtime.zero import config, offload_config
+
+    classes = {
+        (): config.DeepSpeedZeroConfig,
+        ("offload_param",): offload_config.DeepSpeedZeroOffloadParamConfig,
+        ("offload_optimizer",): offload_config.DeepSpeedZeroOffloadOptimizerConfig,
+    }
+    for path, kind in classes.items():
+        aliases = {field.alias for field in kind.model_fields.values() if field.alias}
+        assert shape.KEYS["zero_optimization", *path] == set(kind.model_fields) | aliases

@@ -103,6 +103,8 @@ def _captured(case: Case, root: Path) -> RunDir:
     attempt = run.attempt(1)
     if (kept / "logs").is_dir():  # git keeps no empty folder: where nothing was said there is none
         shutil.copytree(kept / "logs", attempt.logs, dirs_exist_ok=True)
+    if (kept / "dumps").is_dir():  # flight recorders'
+        shutil.copytree(kept / "dumps", attempt.dumps, dirs_exist_ok=True)
     for source, target in (("launcher.log", attempt.launcher_log), ("events.jsonl", run.events_file)):
         if (kept / source).exists():
             shutil.copy(kept / source, target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ def main(names: list[str]) -> None:
     """Capture the named failures, or all."""
     wanted = {name: WAYS[name] for name in names or WAYS}
     with tempfile.TemporaryDirectory(prefix="orchestrate-failures-") as made:
-        for backend in ("local", "pdsh", "slurm"):
+        for backend in ("local", "gpus", "pdsh", "slurm"):
             ways = {name: way for name, way in wanted.items() if way.backend == backend}
             if ways:
                 with bed_of(backend) as bed:
@@ -47,7 +48,7 @@ def main(names: list[str]) -> None:
 @contextlib.contextmanager
 def bed_of(backend: str) -> Iterator[Testbed | None]:
     """Return the hosts of a backend; None where one machine does."""
-    if backend == "local":
+    if backend in {"local", "gpus"}:
         yield None
         return
     with Testbed.up(nodes=2, slots=2, slurm=backend == "slurm") as bed:
@@ -132,6 +133,9 @@ def keep(name: str, way: Way, run: Run) -> None:
             (target / "logs" / path.name).write_bytes(clean(text[-_TAIL:]))
     if (last / "launcher.log").is_file() and (last / "launcher.log").stat().st_size:
         (target / "launcher.log").write_bytes(clean((last / "launcher.log").read_bytes()[-_TAIL:]))
+    for path in sorted((last / "dumps").glob("*.fr.*")):
+        (target / "dumps").mkdir(exist_ok=True)
+        (target / "dumps" / path.name).write_bytes(_cleaned(path.read_bytes(), clean))
     (target / "evidence.json").write_bytes(clean(json.dumps(evidence, indent=1).encode()) + b"\n")
     wanted = ("hang", "gpu_fault", "oom_kill", "interruption", "versions_differ")
     told = [event for kind in wanted for event in run.events(kind)]
@@ -143,6 +147,19 @@ def keep(name: str, way: Way, run: Run) -> None:
         expected["told"] = verdict["summary"]
         del expected["first"]
     (target / "expected.yaml").write_text(yaml.safe_dump(expected, sort_keys=False))
+
+
+def _cleaned(record: bytes, clean: Callable[[bytes], bytes]) -> bytes:
+    """Return a flight recorder's pickle with the paths in it cleaned; it is one of our own runs'."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, str):
+            return clean(value.encode()).decode()
+        if isinstance(value, dict):
+            return {walk(key): walk(item) for key, item in value.items()}
+        return type(value)(map(walk, value)) if isinstance(value, list | tuple) else value
+
+    return pickle.dumps(walk(pickle.loads(record)), protocol=2)
 
 
 def _ends(evidence: dict[str, Any]) -> dict[int, float]:

@@ -13,6 +13,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import cuda_ways
 import plain_ways
 import torch_ways
 
@@ -43,6 +44,7 @@ ALL = {
     "fp16",
     "cpu_adam",
     "store",
+    *("cuda_oom_states", "ordinal", "nccl_interface", "same_gpu", "nccl_of_cpu", "overflow"),
 }
 
 
@@ -69,6 +71,8 @@ def main():
         if args.rank != RANK:
             together.monitored_barrier(timeout=timedelta(seconds=4))
         time.sleep(PATIENCE)
+    if args.way in cuda_ways.TOGETHER:
+        cuda_ways.begin(args)
     if args.rank != RANK and args.way not in ALL:
         if args.way in WAITED_FOR | COLLECTIVE:
             others(args)
@@ -79,7 +83,8 @@ def main():
     note_time(args)
     name = f"way_{args.way}"
     try:
-        (getattr(plain_ways, name, None) or getattr(torch_ways, name))(args)
+        places = (plain_ways, torch_ways, cuda_ways)
+        next(getattr(place, name) for place in places if hasattr(place, name))(args)
     except BaseException:
         note_time(args)
         raise

@@ -18,7 +18,7 @@ class Way(NamedTuple):
     """One failure: what is expected of it, and how the job differs.
 
     Attributes:
-        rank: who fails first; None for a host; -1 for whoever wrote its time first.
+        rank: who fails first; None for a host, or for all at once; -1 for whoever wrote its time first.
         act: done to the run once its ranks print.
     """
 
@@ -29,7 +29,7 @@ class Way(NamedTuple):
     act: Callable[[Run], None] | None = None
     host: str | None = None
     state: str = "FAILED"
-    backend: str = "local"
+    backend: str = "local"  # or `gpus`: the same on a machine that has four
 
 
 def cancelled(run: Run) -> None:
@@ -67,6 +67,9 @@ ACC = {"train": {"launcher": "accelerate"}, "deepspeed": {"zero_stage": 2, "micr
 NO_MODULE = {"train": {"script": None, "module": "no_such_package.train"}}
 NO_KEY = {"cluster": {"ssh": {"user": "stranger"}}}
 NO_NAME = {"cluster": {"hostfile": "{folder}/unknown-hosts"}}
+GPUS = {"train": {"env": {"DS_ACCELERATOR": None}}}
+NO_INTERFACE = {"train": {"env": {"DS_ACCELERATOR": None, "NCCL_SOCKET_IFNAME": "=eth9"}}}
+HANGS = {"monitor": {"sample_interval": 1, "hang": {"after": 6, "stop_after": 8}}}
 CANCELS = {"cluster": {"slurm": {"partition": "cancelled"}}}
 MINUTE = {"cluster": {"slurm": {"time": "1", "signal_before": 20}}}
 WAYS = {
@@ -150,4 +153,22 @@ WAYS = {
     "scancel": Way("cancelled", None, "peer_wait", {}, scancel, None, "CANCELLED", "slurm"),
     "slurm-time": Way("time_limit", None, "peer_wait", MINUTE, None, None, "TIMEOUT", "slurm"),
     "hang": Way("hang", way="sleeps_long", job={"monitor": {"hang": {"after": 5, "stop_after": 3}}}),
+    "gpu-oom": Way("cuda_oom", way="cuda_oom", job=GPUS, backend="gpus"),
+    "gpu-oom-states": Way("cuda_oom", -1, "cuda_oom_states", GPUS, backend="gpus"),
+    "gpu-assert": Way("cuda_error", way="device_assert", job=GPUS, backend="gpus"),
+    "gpu-two-devices": Way("script_error", way="two_devices", job=GPUS, backend="gpus"),
+    "gpu-ordinal": Way("cuda_error", -1, "ordinal", GPUS, backend="gpus"),
+    "gpu-illegal-access": Way("cuda_error", way="illegal_access", job=GPUS, backend="gpus"),
+    "gpu-overflow": Way("nan_loss", None, "overflow", GPUS, backend="gpus"),
+    "gpu-hang": Way("hang", job=GPUS | HANGS, backend="gpus"),
+    "nccl-error": Way("script_error", job=GPUS, backend="gpus"),
+    "nccl-exit": Way("exit_code", job=GPUS, backend="gpus"),
+    "nccl-kill": Way("killed", job=GPUS, backend="gpus"),
+    "nccl-leaves": Way("exit_code", job=GPUS, backend="gpus"),
+    "nccl-timeout": Way("collective_timeout", job=GPUS, backend="gpus"),
+    "nccl-differ": Way("ranks_differ", job=GPUS, backend="gpus"),
+    "nccl-detail": Way("ranks_differ", job=GPUS, backend="gpus"),
+    "nccl-interface": Way("wrong_interface", -1, job=NO_INTERFACE, backend="gpus"),
+    "nccl-same-gpu": Way("nccl_error", None, "same_gpu", GPUS, backend="gpus"),
+    "nccl-of-cpu": Way("script_error", None, job=GPUS, backend="gpus"),
 }

@@ -63,13 +63,13 @@ def test_all_three_batch_numbers_follow(fields, numbers):
             {"global_batch": 3},
             (
                 "deepspeed.global_batch: the global batch 3 does not fit"
-                " 1 accumulation steps x 4 ranks = 4, no divisor of 3\n"
+                " 1 accumulation step x 4 ranks = 4, no divisor of 3\n"
                 "  fix: set global_batch: 4 or change the number of ranks"
             ),
         ),
         (
             {"overrides": {"train_batch_size": 0, "gradient_accumulation_steps": "two"}},
-            "deepspeed.global_batch: train_batch_size must be a whole number of 1 or more (got 0)",
+            "deepspeed.overrides.train_batch_size: train_batch_size must be a whole number of 1 or more",
         ),
         (
             {"micro_batch_per_gpu": 1, "overrides": {"sequence_parallel_size": 3}},

@@ -200,7 +200,7 @@ def test_what_is_there_is_sorted_and_then_lines_come_as_they_arrive(growing, her
     assert process.stdout.readline() == "node2:2 unfinished and now it is\n"
     write(logs / "node1.rank0.out", "last")
     growing.write_verdict({"state": "FAILED", "summary": "", "ended": 1.0})
-    assert process.communicate(timeout=20)[0] == "node1:0 last\n"
+    assert process.communicate(timeout=120)[0] == "node1:0 last\n"
 
 
 def test_a_progress_bar_is_followed_without_its_line_ending(growing, here, spawn):
@@ -233,7 +233,7 @@ def test_following_a_run_that_has_not_begun_waits_for_it(growing, here, spawn):
     for rank in (0, 1):
         write(logs / f"node1.rank{rank}.out", "hello\n")
     growing.write_verdict({"state": "SUCCEEDED", "summary": "", "ended": 1.0})
-    assert sorted(process.communicate(timeout=20)[0].split()) in (
+    assert sorted(process.communicate(timeout=120)[0].split()) in (
         ["[0-1]", "hello"],
         ["hello", "hello", "node1:0", "node1:1"],
     )

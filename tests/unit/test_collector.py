@@ -22,7 +22,7 @@ from orchestrator.collector.write import Metrics
 from orchestrator.job.monitor_spec import HangSpec, MonitorSpec
 from orchestrator.monitor.records import Records
 from orchestrator.plan import LaunchPlan, MonitorPlan
-from orchestrator.rundir import write_json
+from orchestrator.rundir import read_json, write_json
 from orchestrator.states import State
 from tests import samples
 from tests.unit.test_checkpoints import NOW as SAVED_AT
@@ -190,6 +190,37 @@ def test_a_rank_is_active_when_it_writes_uses_cpu_or_starts(run):
     assert [r.rank for r in running(intake.facts, 10, NOW + 60)] == [1]
 
 
+def test_what_a_rank_says_when_it_is_asked_for_its_records_is_no_sign_of_life(run):
+    """Torch 2.11's words, from a run on four GPUs: the silence would be over whenever somebody looks."""
+    of = b"[rank0]:[E1121 20:29:21.626689916 ProcessGroupNCCL.cpp:1628] [PG ID 0 PG GUID 0 Rank 0] "
+    said = [
+        of + b"Dump signal received through pipe, triggering FR dump.",
+        of + b"ProcessGroupNCCL preparing to dump debug info. Include stack trace: 1",
+        of + b"ProcessGroupNCCL dumping nccl trace to /runs/a/attempt-1/dumps/a.rank0.fr.0",
+        b"[rank0]:[I1121 20:58:52 FlightRecorder.cpp:13] Writing Flight Recorder debug info to a static file",
+        b"[rank0]:[I1121 20:58:52 FlightRecorder.cpp:40] Finished writing Flight Recorder debug info to /r",
+        of + b"Flight Recorder trace successfully dumped.",
+    ]
+    intake = _intake(run)
+    _add(_log(run, "rank0.err"), b"\n" + b"\n".join(said) + b"\n")
+    intake.sweep(100.0)
+    assert (intake.facts.ranks[0].active, intake.facts.heard) == (0.0, 0.0)
+    _add(_log(run, "rank0.err"), said[0] + b"\nmore\n")
+    intake.sweep(101.0)
+    assert (intake.facts.ranks[0].active, intake.facts.heard) == (101.0, 101.0)
+
+
+def test_a_rank_that_is_looked_at_is_active_again_after_some_measurements(run):
+    """Its stacks are taken and its records are written: that uses CPU and moves data."""
+    intake = _intake(run)
+    intake.facts.suspected = True
+    for second in range(4):
+        sample = {"time": 100.0 + second, "ranks": {"0": {"cpu": 0.9}}, "host": {}}
+        _add(_log(run, "samples"), json.dumps(sample).encode() + b"\n")
+        intake.sweep(100.0 + second)
+        assert intake.facts.ranks[0].active == (0.0 if second < 2 else 100.0 + second)
+
+
 @pytest.mark.parametrize(
     "line", [b"", b"{}", b"[1]", b'{"time": 1, "ranks": [1]}', b'{"time": 1, "ranks": {"x": {}}}']
 )
@@ -227,6 +258,26 @@ def test_what_was_written_after_the_last_save_is_written_again(run):
     assert [record["n"] for record in Records(run.metrics_file).new()] == [1, 2, 3]
 
 
+def test_without_locks_the_first_writer_stops_when_another_has_begun(run, monkeypatch):
+    def refuses(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    first = Metrics(run)
+    first.save({"attempt": 1})
+    first.add([{"n": 1}])
+    first.save({"attempt": 1})
+    second = Metrics(run)
+    second.save({"attempt": 1})
+    first.add([{"n": "lost"}])
+    first.save({"attempt": "lost"})
+    second.add([{"n": 2}])
+    assert [record["n"] for record in Records(run.metrics_file).new()] == [1, 2]
+    assert read_json(run.metrics_state_file)["attempt"] == 1
+    first.close()
+    second.close()
+
+
 def test_a_full_disk_leaves_no_half_line(run):
     metrics = Metrics(run)
     metrics.add([{"n": 1}])
@@ -246,7 +297,7 @@ def _collector(run: RunDir) -> subprocess.Popen[bytes]:
 
 
 def _until(done: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -293,6 +344,32 @@ def test_the_next_attempt_takes_in_what_the_one_before_left(run):
     subprocess.run(command, input=b"end\n", stdout=subprocess.DEVNULL, check=True)
     told = [(record["attempt"], record["step"]) for record in Records(run.metrics_file).new()]
     assert told == [(1, 1), (1, 2), (2, 3)]
+
+
+def _collect(run: RunDir, number: int) -> list[tuple[int, int]]:
+    """Take an attempt in to its end; return attempt and step of every record there is then."""
+    command = [sys.executable, "-m", "orchestrator.collector", str(run.path), str(number)]
+    subprocess.run(command, input=b"end\n", stdout=subprocess.DEVNULL, check=True)
+    return [(record["attempt"], record["step"]) for record in Records(run.metrics_file).new()]
+
+
+@pytest.mark.parametrize("harm", ["no state", "half a state", "metrics cut", "metrics gone"])
+def test_what_does_not_fit_together_any_more_is_taken_in_anew(run, harm):
+    for number in (1, 2):
+        logs = run.attempt(number).logs
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / _log(run, "rank0.out").name).write_bytes(b"step %d loss 1.5\nstep 9 loss 1\n" % number)
+        _collect(run, number)
+    if harm == "metrics gone":
+        run.metrics_file.unlink()
+    elif harm == "metrics cut":
+        os.truncate(run.metrics_file, run.metrics_file.stat().st_size - 3)
+    else:
+        run.metrics_state_file.write_text("" if harm == "no state" else '{"size": 5, "files"')
+    third = run.attempt(3).logs
+    third.mkdir(parents=True)
+    (third / _log(run, "rank0.out").name).write_bytes(b"step 3 loss 1.5\n")
+    assert _collect(run, 3) == [(1, 1), (1, 9), (2, 2), (2, 9), (3, 3)]
 
 
 def test_a_second_collector_waits_for_the_first_to_be_gone(run):

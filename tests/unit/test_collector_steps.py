@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from orchestrator.collector.parse import parse
-from orchestrator.collector.steps import Line, Tellers, candidates, spread
+from orchestrator.collector.steps import Bar, Line, Tellers, by_epoch, candidates, spread
 from orchestrator.collector.times import Index, search
 
 BASE = {"attempt": 1, "host": "a"}
@@ -86,3 +88,29 @@ def test_the_index_is_passed_over_up_to_the_line_that_gave_the_last_time():
 
 def test_every_line_that_is_told_of_can_be_parsed_alone():
     assert parse(candidates(b"x\nstep 3 loss 2\n")[0].text) is not None
+
+
+def test_a_loss_gets_the_step_at_which_the_bar_stood_when_it_was_written():
+    """A look at the files finds all of stderr before stdout: the bar is then far ahead of the first loss."""
+    tellers = Tellers(1)
+    bars = [
+        (parse(f" 5%|#| {step}/500 [00:10<04:00,  1.00it/s]".encode()), 100.0 + step) for step in range(60)
+    ]
+    tellers.records(0, bars, BASE)
+    losses = [(parse(f"{{'loss': 2.{step}}}".encode()), 100.0 + step) for step in (10, 20, 59)]
+    assert [r["step"] for r in tellers.records(0, losses, BASE)] == [10, 20, 59]
+
+
+@pytest.mark.parametrize(
+    ("bar", "epoch", "step"),
+    [
+        (Bar(0.0, 50, 153, 0.05), 0.9604, 49),  # 403 samples in batches of 8: 101 half steps an epoch
+        (Bar(0.0, 122, 153, 1.0), 1.647, 122),  # step 84: no bar runs ahead so far in half a second
+        (Bar(0.0, 21, 153, 1.0), 0.4158, 21),
+        (Bar(0.0, 80, 100, 1.0), 1.569, 80),  # max_steps ends in the second epoch of 51 steps
+        (Bar(0.0, 0, 153, None), 0.1, 0),
+        (Bar(0.0, 7, 153, 0.5), None, 7),
+    ],
+)
+def test_the_epoch_of_a_line_tells_its_step_where_the_bar_leaves_a_doubt(bar, epoch, step):
+    assert by_epoch(bar, epoch) == step

@@ -167,7 +167,7 @@ def test_a_field_that_overrides_contradict_is_told():
     [
         ('{\n  "a": 1,\n}', r"ds\.json:3:1: not JSON: |ds\.json:2:9: not JSON: "),
         ('{"a": {"b": 1,\n"b": 2}}', r"ds\.json:2: the key 'b' twice"),
-        ('{"a": NaN}', r"ds\.json: NaN is not JSON"),
+        ('{"a": NaN}', r"ds\.json:1: NaN is not JSON"),
         ("[]", r"ds\.json: expected one JSON object"),
         ("", r"ds\.json:1:1: not JSON"),
         ('{"a": 1} // comment', r"ds\.json:1:10: not JSON: Extra data"),

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 
 import pytest
 
 from orchestrator.diagnose import Diagnosis, diagnose, read_diagnosis
 from orchestrator.diagnose.facts import facts_of
-from orchestrator.diagnose.gather import gather
+from orchestrator.diagnose.gather import gather, gpu_of
 from orchestrator.diagnose.patterns import load
 from orchestrator.diagnose.show import end_of_run, screen
 from orchestrator.errors import JobFileError
+from orchestrator.monitor.follow import follow_run
+from orchestrator.plan import PlannedHost
 from orchestrator.rundir import write_json
 from orchestrator.states import State
+from tests import samples
 from tests.made_run import made_run
 
 SENTENCE = "rank 3 on node-1 (GPU 3) failed first at {at}, step 60: CUDA out of memory"
@@ -58,6 +62,14 @@ def test_a_run_that_went_well_or_goes_on_has_nothing_to_diagnose(tmp_path):
     assert diagnose(well).summary == "all 8 ranks on 4 hosts ended with 0"
     assert diagnose(going).category == ""
     assert read_diagnosis(going) is None
+
+
+def test_of_a_run_that_waits_what_slurm_says_now_is_told(tmp_path, monkeypatch):
+    run = samples.run_dir(tmp_path)
+    run.write_status(State.PENDING, "handed to Slurm")
+    now = {"state": State.PENDING, "since": 1.0, "reason": "waiting for nodes to become free"}
+    monkeypatch.setattr("orchestrator.monitor.status.current_status", lambda _: now)
+    assert diagnose(run).summary == "PENDING: waiting for nodes to become free"
 
 
 def test_a_run_that_went_well_with_a_loss_that_is_no_number_is_told(tmp_path):
@@ -117,6 +129,18 @@ def test_a_fault_of_another_host_or_of_another_time_explains_nothing(failed):
     assert diagnose(failed).patterns == ("gpu-unavailable",)
     add_event(failed, **fault, host="node-1")
     assert diagnose(failed).patterns in (("gpu-event",), ("fallen-off",))
+
+
+def test_that_others_lost_a_rank_is_no_reason_for_one_that_said_its_own(failed):
+    """The launcher's log holds the words of all its ranks."""
+    verdict = failed.verdict()
+    for cause in (verdict["first_failure"], *verdict["candidates"]):
+        cause["message"] = "no such file: rows.csv; give one that is there"
+    write_json(failed.verdict_file, verdict | {"summary": "rank 3 failed first"})
+    logs = failed.path / "attempt-1/logs"
+    (logs / "node-1.rank3.err").write_text("no such file: rows.csv; give one that is there\n")
+    (logs / "node-1.log").write_text("[rank2]: RuntimeError: [pair.cc:553] Connection closed by peer\n")
+    assert diagnose(failed).category == "unknown"
 
 
 # -- facts that decide which advice fits ------------------------------------------------------------
@@ -253,6 +277,20 @@ def test_the_end_of_a_run_shows_its_state_once(failed):
     assert next(iter(end_of_run(failed, status, None))).endswith(status["reason"])
 
 
+def test_who_follows_a_run_waits_for_its_diagnosis_when_he_cannot_make_one(failed, monkeypatch, capsys):
+    """Such as with a file of patterns that somebody is writing."""
+    said = diagnose(failed).to_json()
+
+    def fails(*_: object, **__: object) -> None:
+        threading.Timer(0.3, write_json, (failed.diagnosis_file, said)).start()
+        raise ValueError
+
+    failed.diagnosis_file.unlink(missing_ok=True)
+    monkeypatch.setattr("orchestrator.diagnose.make.diagnose", fails)
+    assert follow_run(failed) == 1
+    assert "what to try" in capsys.readouterr().out
+
+
 def test_candidates_are_listed_where_the_evidence_cannot_tell(failed):
     told = diagnose(failed)
     two = (told.first, told.first)
@@ -262,3 +300,17 @@ def test_candidates_are_listed_where_the_evidence_cannot_tell(failed):
 
 def vars_of(told):
     return {name: getattr(told, name) for name in Diagnosis.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(
+    ("told", "gpu"),
+    [
+        ({}, 1),
+        ({"gpus": 4, "devices": None}, 1),
+        ({"gpus": 4, "devices": ["2", "3"]}, 3),
+        ({"gpus": 4, "devices": ["GPU-aa", "GPU-bb"]}, None),
+        ({"gpus": 0, "devices": ["0", "1"]}, None),
+    ],
+)
+def test_a_ranks_gpu_is_the_one_that_its_host_was_given(told, gpu):
+    assert gpu_of(PlannedHost("n1", 0, (0, 1), 0, (0, 1)), 1, {"n1": told}) == gpu

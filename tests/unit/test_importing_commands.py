@@ -259,3 +259,15 @@ def test_a_container_in_front(imported):
     assert data["container"]["extra"] == ["--writable-tmpfs"]
     assert (data["container"]["image"], data["container"]["runtime"]) == ("img.sif", "apptainer")
     assert data["train"]["script"] == "t.py"
+
+
+def test_two_deepspeed_files_are_not_taken_for_one(imported):
+    data, notes = imported(
+        "deepspeed --num_gpus 1 t.py --deepspeed ./a.json --deepspeed_config a.json --ds_config b.json"
+    )
+    assert data["train"]["args"] == [
+        *("--deepspeed", "{ds_config}", "--deepspeed_config", "{ds_config}"),
+        *("--ds_config", "b.json"),
+    ]
+    assert data["deepspeed"]["config_file"] == "a.json"
+    assert any(note.startswith("not carried: argument --ds_config b.json") for note in notes)

@@ -187,6 +187,18 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(problems):
         ("grace=-1", "grace: expected 0 or more (got -1)"),
         ("start_timeout=0s", "start_timeout: expected more than 0 (got "),
         ("deepspeed.zero_stage=4", "deepspeed.zero_stage: expected 0, 1, 2 or 3 (got 4)"),
+        (
+            'deepspeed.zero_stage="3"',
+            'deepspeed.zero_stage: expected 0, 1, 2 or 3 (got "3")\n  fix: remove the quotes: 3',
+        ),
+        (
+            "deepspeed.zero_optimization={stage: 3}",
+            "deepspeed.zero_optimization: unknown key\n  fix: write zero_stage: …; DeepSpeed's own",
+        ),
+        (
+            "deepspeed.gradient_clipping=.nan",
+            "deepspeed.gradient_clipping: expected a finite number (got .nan)",
+        ),
         ("deepspeed.hpz=0", "deepspeed.hpz: expected 1 or more or node (got 0)"),
         ("deepspeed.gradient_clipping=-1", "deepspeed.gradient_clipping: expected 0 or more (got -1)"),
         ("deepspeed.offload_param=disk", 'deepspeed.offload_param: expected none, cpu or nvme (got "disk")'),
@@ -231,6 +243,7 @@ def test_files_that_are_no_job_file(tmp_path):
         ("latin.yaml", b"name: \xff", "not UTF-8 at byte 6"),
         ("list.yaml", b"- a", "expected a section of keys"),
         ("empty.yaml", b"", "is empty"),
+        ("two.yaml", b"a: 1\n---\nb: 2\n", "remove the line ---"),
     ):
         path = tmp_path / name
         if content is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.agent.cgroup import Own
 from orchestrator.agent.kernel_log import KernelLog, fault_of, kills, message_of
 
 OOM = (
@@ -75,6 +76,7 @@ class Counter:
     def __init__(self, monkeypatch) -> None:
         self.kills = 3
         monkeypatch.setattr("orchestrator.agent.kernel_log.read_text", lambda _: self.text())
+        monkeypatch.setattr("orchestrator.agent.kernel_log.own", lambda: Own("", None, "/nowhere"))
 
     def text(self) -> str:
         return f"nr_free 1\noom_kill {self.kills}\nx 1\n"
@@ -109,7 +111,7 @@ def test_a_kill_that_a_message_names_is_told_once_however_late_it_comes(tmp_path
     counter.kills += 2
     assert [log.new(), [fault["text"] for fault in log.new()], log.new()] == [
         [],
-        ["the kernel's OOM killer ended 2 processes on this host"],
+        ["the kernel's OOM killer ended 2 processes on this host, of this run or of others"],
         [],
     ]
     counter.kills += 1
@@ -118,3 +120,57 @@ def test_a_kill_that_a_message_names_is_told_once_however_late_it_comes(tmp_path
 
 def test_a_kernel_that_does_not_count_has_killed_nobody():
     assert kills("nr_free 1\n") == 0
+
+
+def _whose(pid: int, cgroup: str) -> str:
+    told = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom"
+    return f"{told},task_memcg={cgroup},task=python3,pid={pid},uid=1000"
+
+
+@pytest.mark.parametrize(
+    ("own", "uid", "cgroup", "other"),
+    [
+        ("0::/job_5/step_0", 1000, "/job_5/step_0", False),
+        ("0::/job_5/step_0", 1000, "/job_5/step_0/task_1", False),
+        ("0::/job_5/step_0", 1000, "/job_51/step_0", True),
+        ("0::/job_5/step_0", 1001, "/job_5/step_0", True),
+        ("0::/", 1000, "/job_51/step_0", False),  # the kernel knows us by another path
+        ("0::/../x", None, "/job_51", False),
+        ("7:cpu:/a\n4:cpuset,memory:/slurm/5\n0::/b", 1000, "/slurm/5", False),
+        ("7:cpu:/a\n4:cpuset,memory:/slurm/5\n0::/b", 1000, "/slurm/6", True),
+        ("", None, "/x", False),
+    ],
+)
+def test_a_kill_of_somebody_elses_process_is_told_from_ours(monkeypatch, own, uid, cgroup, other):
+    monkeypatch.setattr("orchestrator.agent.kernel_log.own", lambda: Own(own, uid, "/nowhere"))
+    log = KernelLog("/nowhere")
+    monkeypatch.setattr(log, "_messages", lambda: [_whose(4711, cgroup), OOM])
+    fault = log.new()[0]
+    assert (fault["pid"], fault.get("other", False)) == (4711, other)
+
+
+@pytest.mark.parametrize(
+    ("own", "file", "text"),
+    [
+        ("0::/job_5", "job_5/memory.events", "low 0\nhigh 0\nmax 9\noom 4\noom_kill {}\n"),
+        (
+            "4:memory:/job_5",
+            "memory/job_5/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n",
+        ),
+    ],
+)
+def test_kills_of_our_own_cgroup_are_counted_and_no_others(tmp_path, monkeypatch, own, file, text):
+    counter = tmp_path / file
+    counter.parent.mkdir(parents=True)
+    counter.write_text(text.format(2))
+    monkeypatch.setattr("orchestrator.agent.kernel_log.own", lambda: Own(own, 1000, str(tmp_path)))
+    monkeypatch.setattr(
+        "orchestrator.agent.kernel_log.read_text", lambda _: pytest.fail("asks for the host's")
+    )
+    log = KernelLog(str(tmp_path / "none"))
+    assert log.new() == []
+    counter.write_text(text.format(3))
+    assert [fault["text"] for fault in log.new()] == [
+        "the kernel's OOM killer ended 1 process of this run's cgroup"
+    ]

@@ -74,7 +74,7 @@ def log_in(server: Server, person: Person, **options: str | list[str]) -> bool:
     here = paramiko.Transport(ours)
     try:
         there.start_server(event=threading.Event(), server=server)
-        here.start_client(timeout=10)
+        here.start_client(timeout=60)
         given = {"identityagent": ["none"]} | options
         target = Target("login", 22, "me", {k: tuple(v) for k, v in given.items()})
         Authentication(target, person.ask, person.told.append).authenticate(here)

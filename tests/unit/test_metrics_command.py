@@ -13,7 +13,7 @@ import pytest
 from orchestrator.cli.login import _words
 from orchestrator.cli.main import cli
 from orchestrator.cli.metrics import metrics_command
-from orchestrator.monitor.metrics.columns import shown
+from orchestrator.monitor.metrics.columns import shown, worth_showing
 from orchestrator.monitor.metrics.select import KINDS, Selected, Selection
 from orchestrator.states import State
 from tests import samples
@@ -200,3 +200,9 @@ def test_tensorboard_reads_back_what_was_exported(run):
     assert len(scalars(first, "gpu/node-1/gpu2/power")) == 5
     assert [value for *_, value in scalars(second, "loss")] == [1.5]
     assert "words" not in second.Tags()["tensors"]
+
+
+def test_a_row_alone_says_whose_it_is_and_rows_of_one_rank_do_not_repeat_it():
+    row = {"kind": "rank", "attempt": 1, "host": "node-1", "rank": 3, "memory": 5}
+    assert worth_showing(row, [row]) == ["host", "rank", "memory"]
+    assert worth_showing(row, [row, row]) == ["memory"]

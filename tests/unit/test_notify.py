@@ -215,7 +215,7 @@ def test_a_try_that_fails_is_followed_by_another(tmp_path, web, monkeypatch):
 
 
 def _wait_for(look):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (found := look()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -55,6 +55,14 @@ def test_each_way_is_read_into_the_plan_and_back(here):
     assert ready.told == {"SLACK_URL": "http://s", "PASS": "p", "TOKEN": "t"}
 
 
+def test_an_address_that_was_written_down_is_in_no_table_and_no_event(here):
+    loaded = job(
+        here, "  - {webhook: 'https://me:pw@x:8/hooks/a7/${TOKEN}/${ID}?k=v'}\n  - {webhook: http://y}\n"
+    )
+    names = [target.name for target in notify_plans(loaded.spec.notify)]
+    assert names == ["webhook https://…@x:8/…/…/${TOKEN}/…", "webhook http://y"]
+
+
 def test_values_are_for_the_user_alone_and_never_in_the_plan(here, tmp_path):
     run = samples.run_dir(tmp_path)
     write_values(run, {"TOKEN": "t"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from orchestrator.notify.deliver import deliver
 from orchestrator.notify.errors import DeliveryError
 from orchestrator.notify.message import Facts, make_message
 from orchestrator.plan import NotifyPlan
-from tests.receivers import Mail, Web, served
+from tests.receivers import Mail, Web, own_certificate, served
 
 FACTS = Facts(
     run_id="job-abcd",
@@ -169,7 +170,7 @@ def test_mail_through_a_server(mail):
 def test_a_mail_server_that_refuses(mail):
     plan = target("mail", "a@example.org", smtp=mail.place)
     mail.refuse = "550 no such user"
-    assert send(plan) == f"{mail.place}: {{'a@example.org': (550, b'no such user')}}"
+    assert send(plan) == f"{mail.place}: 550 no such user (a@example.org)"
     mail.refuse = "451 try later"
     assert send(plan).endswith("(again)")
 
@@ -178,6 +179,21 @@ def test_no_password_goes_over_a_line_that_others_read(mail):
     plan = target("mail", "a@example.org", variables=("PASS",), smtp=mail.place, user="me", password="PASS")
     assert send(plan, PASS="geheim") == "127.0.0.1 offers no TLS, and a password is not sent without"
     assert mail.got == []
+
+
+def test_a_password_goes_to_a_mail_server_with_a_trusted_certificate_only(mail, tmp_path, monkeypatch):
+    mail.certificate = own_certificate(tmp_path / "own.pem")
+    plan = target("mail", "a@example.org", smtp=mail.place)
+    assert send(plan) == ""  # without one, a certificate that the server made itself will do
+    login = target("mail", "a@example.org", variables=("PASS",), smtp=mail.place, user="me", password="PASS")
+    refused = send(login, PASS="geheim")
+    assert refused.startswith(f"{mail.place}: its certificate is not trusted (self")
+    assert refused.endswith("SSL_CERT_FILE=FILE names those to trust")
+    assert mail.logins == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(mail.certificate))
+    assert send(login, PASS="geheim") == ""
+    assert [base64.b64decode(one) for one in mail.logins] == [b"\0me\0geheim"]
+    assert len(mail.got) == 2
 
 
 def test_a_mail_server_that_is_not_there():

@@ -75,7 +75,9 @@ def test_hosts_that_cannot_be_told_leave_an_error_and_no_traceback(job):
     result = click("plan", "job.yaml", "--quick", "--json")
     plan = json.loads(result.output)
     assert (result.return_value, plan["hosts"], plan["estimates"]) == (2, None, None)
-    assert plan["findings"][0]["where"].endswith("/gone")
+    found = plan["findings"][0]
+    assert found["where"] == "job.yaml:2: cluster.hostfile"
+    assert found["value"].endswith("/gone")
 
 
 def test_slurms_hosts_are_those_asked_for(job):
@@ -103,13 +105,13 @@ def counting_python(folder, answer):
     return path
 
 
-def with_config(folder):
+def with_config(folder, model="config: org/model"):
     text = "cluster: {backend: local, nodes: 2}\ntrain: {script: train.py, python: ./python}\n"
-    (folder / "job.yaml").write_text(text + "model: {config: org/model}\n")
+    (folder / "job.yaml").write_text(f"{text}model: {{{model}}}\n")
 
 
 def test_the_model_is_counted_by_the_trainings_python(here):
-    with_config(here)
+    with_config(here, "config: org/model, parameters: 7B")
     shape = {"parameters": 10**9, "trainable": 10**9, "largest_layer": 10**8, "hidden_size": 8}
     shape |= {"layers": 2, "heads": 2, "vocabulary": 10, "tensors": [10**9], "pretrained_in": None}
     shape |= {"active_parameters": None, "model_type": "llama", "transformers": "5.23.0"}
@@ -118,6 +120,8 @@ def test_the_model_is_counted_by_the_trainings_python(here):
     assert "1.00B parameters, largest layer 100M" in result.output
     assert "from org/model (llama, transformers 5.23.0)" in result.output
     assert "read in" in result.output
+    said = "model.parameters: is not used: model.config is counted, and has 1.00B (got 7.00B)"
+    assert f"warning: job.yaml:3: {said}" in " ".join(result.output.split())
 
 
 def test_a_model_that_cannot_be_counted_is_an_error_among_the_others(here):

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from orchestrator.estimate import Hardware, ModelShape, Settings, World
+from orchestrator.estimate import Hardware, ModelShape, Settings, World, suggest
 from orchestrator.forecast import estimates
 from orchestrator.forecast.draw import draw
 from orchestrator.forecast.draw_estimates import memory_lines, traffic_lines
 from orchestrator.forecast.draw_hosts import batch_line, groups_line, groups_on, hosts_lines
+from orchestrator.forecast.draw_suggestions import suggestion_lines
 from orchestrator.forecast.estimates import stage_name
 from orchestrator.forecast.make import Wanted, make_plan
 from orchestrator.forecast.words import bar, columns, count, memory, seconds, volume
@@ -261,3 +262,11 @@ def test_recomputation_is_named_where_activations_do_not_fit():
     for has, named in ((2**30, True), (2**50, False)):
         lines = list(memory_lines(estimates(SHAPE, eager, WORLD, Hardware(gpu_memory=has))))
         assert any("with recomputation" in line for line in lines) == named
+
+
+def test_where_nothing_fits_the_memory_that_is_missing_is_told(planned):
+    made = planned("zeropp", suggest=True)
+    small = suggest(SHAPE, ZEROPP, WORLD, Hardware(gpu_memory=10**9, host_memory=10**9))
+    lines = list(suggestion_lines(small, made.estimates))
+    assert lines[0] == "nothing fits"
+    assert all("needs" in line for line in lines[1:])

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.preflight.fanout import HostAnswer
+from orchestrator.preflight.case import Case
 from orchestrator.preflight.findings import Finding, Host
-from orchestrator.preflight.judging import JUDGES, ON_DEMAND, PROGRAMS, Case, judge
+from orchestrator.preflight.judging import JUDGES, ON_DEMAND, PROGRAMS, judge
+from orchestrator.preflight.values import HostAnswer
 from tests.checked import DISK, GPUS, SOFTWARE, case
 
 
@@ -194,13 +195,19 @@ def test_the_address_of_most_is_the_masters():
     assert (report.ok, report.facts["master"][:18]) == (True, "h0 at 192.168.0.1,")
 
 
-def silent(code: int | None, words: str = "", backend: str = "pdsh") -> dict[str, str]:
+def silent(code: int | None, words: str = "", backend: str = "pdsh", setup: str = "") -> dict[str, str]:
     """Return what `login` says of a host whose command ended so, without a word of the probes."""
     whole = case(1)
     host = Host(whole.hosts[0].plan, HostAnswer("h0", code, words.splitlines(), words, 1.0))
-    plan = replace(whole.plan, backend=backend, python="/opt/thing")
+    plan = replace(whole.plan, backend=backend, python="/opt/thing", setup=(setup,) if setup else ())
     found = judge(Case(plan, whole.spec, (host,)), ("login",)).findings
     return {each.check: f"{each.level} {each.what} | {each.fix}" for each in found}
+
+
+def test_setup_may_have_ended_it_too():
+    found = silent(3, setup="exit 3")
+    assert "a line of train.setup, or train.python /opt/thing, ended with 3" in found["job"]
+    assert "see whether a line of train.setup exits" in found["job"]
 
 
 @pytest.mark.parametrize("code", [0, 1, 126, 127, -11])

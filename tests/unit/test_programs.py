@@ -41,7 +41,7 @@ def test_it_needs_nothing_of_ours_that_is_installed(tmp_path):
     """-I -S: neither the folder it is started from nor site-packages are looked at."""
     path = write_programs(tmp_path)
     words = [sys.executable, "-I", "-S", str(path), "reach", '{"names": [], "workdir": "/", "timeout": 1}']
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/", timeout=30)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/", timeout=120)
     assert done.stdout.startswith('ORCH-CHECK {"probe":"reach"')
-    wrong = subprocess.run([*words[:4], "rm", "{}"], capture_output=True, text=True, check=False, timeout=30)
+    wrong = subprocess.run([*words[:4], "rm", "{}"], capture_output=True, text=True, check=False, timeout=120)
     assert (wrong.returncode, wrong.stderr) == (1, "no program 'rm'; there are pairwise, ranks, ops, reach\n")

@@ -56,7 +56,7 @@ class Shim:
 
     def end(self) -> dict:
         """Wait for the shim's end; return the record it left."""
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=120)
         return json.loads((self.folder / "fd00%3A%3A1.rank5.json").read_text())
 
     def log(self, end: str) -> str:
@@ -134,7 +134,7 @@ import signal, sys, time
 got = []
 signal.signal(signal.SIGTERM, lambda *_: got.append(1))
 print("ready", flush=True)
-end = time.monotonic() + 20
+end = time.monotonic() + 120
 while time.monotonic() < end:
     time.sleep(0.02)
     if got:
@@ -145,7 +145,7 @@ while time.monotonic() < end:
 
 
 def wait_for(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (path.exists() and text in path.read_text()):
         assert time.monotonic() < deadline, f"{path} never held {text!r}"
         time.sleep(0.02)
@@ -184,13 +184,32 @@ def test_a_rank_that_hangs_leaves_its_stacks_and_no_core_when_it_is_told_to_end(
     assert str(where(rank.log("err"))) == "<string>:5 read_batch"
 
 
-def test_what_the_user_has_set_for_stacks_stays(folder):
-    assert stack_environment({}, "/d", "a.rank5") == {
-        "PYTHONFAULTHANDLER": "1",
-        "TORCH_FR_DUMP_TEMP_FILE": "/d/a.rank5.fr.",
-    }
+STACKS = {"file_name": "a", "dumps": "/d", "socket": "/x/ranks"}
+FILE = {"PYTHONFAULTHANDLER": "1", "TORCH_FR_DUMP_TEMP_FILE": "/d/a.rank5.fr."}
+PIPE = {"TORCH_NCCL_DUMP_ON_TIMEOUT": "1", "TORCH_NCCL_DEBUG_INFO_PIPE_FILE": "/x/fr5."}
+OLD_FILE = {"TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/d/a.rank5.fr."}
+RECORDS = {"TORCH_NCCL_TRACE_BUFFER_SIZE": "2000"}
+
+
+@pytest.mark.parametrize(
+    ("torch", "wanted"),
+    [
+        ("", FILE),
+        ("2.13.0+cpu", FILE | PIPE),
+        ("2.11.0+cu130", FILE | PIPE | RECORDS),
+        ("2.4.1", FILE | PIPE | RECORDS | OLD_FILE),
+    ],
+)
+def test_what_makes_a_rank_tell_where_it_stands_depends_on_its_torch(torch, wanted):
+    assert stack_environment({}, STACKS | {"torch": torch}, 5) == wanted
+
+
+def test_what_the_user_has_set_for_stacks_stays():
+    config = STACKS | {"torch": "2.11.0"}
     own = {"PYTHONFAULTHANDLER": "", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/mine"}
-    assert stack_environment(own, "/d", "a.rank5") == {}
+    assert stack_environment(own, config, 5) == PIPE | RECORDS
+    off = stack_environment({"TORCH_FR_BUFFER_SIZE": "0"}, config, 5)
+    assert off["TORCH_NCCL_TRACE_BUFFER_SIZE"] == "0"  # which turns the pipe off as well
 
 
 def test_a_rank_that_ignores_sigterm_is_reported_when_it_is_killed(shim):
@@ -238,7 +257,7 @@ def test_a_sigterm_while_the_rank_is_being_started_is_not_lost(folder, agent_fil
     path = folder / "rank.json"
     path.write_text(json.dumps(config(folder)))
     process = python(EARLY, agent_file, moment, path, env=ROTATED)
-    assert process.wait(timeout=20) == -TERM
+    assert process.wait(timeout=120) == -TERM
     assert json.loads((folder / "fd00%3A%3A1.rank5.json").read_text())["signal"] == TERM
 
 

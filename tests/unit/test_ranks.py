@@ -43,7 +43,7 @@ def ended(rank: int, shim: int, **how) -> dict:
 
 
 def wait_for_ends(ranks: Ranks) -> list[dict]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (found := ranks.check()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -124,7 +124,7 @@ def test_ranks_are_told_once_through_their_shims(ranks, spawn):
         say(ranks, **started(rank, shim.pid))
     ranks.hear()
     assert ranks.terminate({1}) == [0]
-    assert first.wait(timeout=20) == -signal.SIGTERM
+    assert first.wait(timeout=120) == -signal.SIGTERM
     assert processes.read_process(second.pid) is not None
     (record,) = wait_for_ends(ranks)  # `sleep` is no shim and left no word
     assert record["term_time"] is not None

@@ -25,6 +25,10 @@ from tests.samples import click
         ("env: {MY_KEY: abc, B: 2}", "env: {MY_KEY: <hidden>, B: 2}"),
         ("PASSWORD: 'two words' # x", "PASSWORD: <hidden> # x"),
         ("login hf_" + "a" * 30, "login <hidden>"),
+        ("{webhook: 'https://x.org/a/b7', on: end}", "{webhook: 'https://x.org/<hidden>', on: end}"),
+        ("webhook: https://x.org/${HOOK}", "webhook: https://x.org/${HOOK}"),
+        ("at https://hooks.slack.com/services/T0/B0/abc", "at https://hooks.slack.com/services/<hidden>"),
+        ("data: s3://me:pw@host/x and http://h:80/y@z", "data: s3://<hidden>@host/x and http://h:80/y@z"),
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(text, shown):

@@ -112,6 +112,25 @@ def test_the_limit_of_restarts_is_told(decide):
     assert verdict.summary == "lost; not started again: max_restarts is 2"
 
 
+@pytest.mark.parametrize(("limit", "again"), [(1, True), (0, False)])
+def test_a_time_limit_is_no_failure_and_does_not_count(tmp_path, limit, again):
+    """Each of these restarts followed a new checkpoint, so it cannot go on like that for ever."""
+    saved = {"checkpoint_dir": str(tmp_path / "saved"), "max_restarts": limit}
+    made = samples.run_dir(tmp_path, backend="slurm", slurm=SlurmPlan({}, 120, True, ()), **saved)
+    for number in (1, 2):
+        made.attempt(number).path.mkdir(exist_ok=True)
+        made.attempt(number).verdict_file.write_text('{"state": "TIMEOUT"}')
+    restarting = Restarting(made, made.plan(), Given(restarts=2))
+    save_tag(tmp_path / "saved")
+    assert (restarting.too_many() is None) is again
+    restarting.near_limit = True
+    near = Verdict(State.TIMEOUT, "the time limit is near")
+    assert (asyncio.run(restarting.decide(near, 3)) is None) is again
+    lost = Verdict(State.FAILED, "lost", hosts=(host("node2", "lost: no word", lost=True),))
+    verdict = asyncio.run(Restarting(made, made.plan(), Given(restarts=3)).decide(lost, 3))
+    assert verdict.summary == f"lost; not started again: max_restarts is {limit}"
+
+
 def test_a_refused_requeue_is_told(decide):
     lost = Verdict(State.FAILED, "lost", hosts=(host("node2", "lost: no word", lost=True),))
     verdict, _ = decide(lost, Given(refuses="Job is not requeueable"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -92,6 +93,7 @@ def test_on_other_hosts_it_says_what_it_makes_first_and_keeps_the_batch(ended):
     assert f"resumes    {ended.run_id} from global_step4, step 4, of 4 ranks" in done.stdout
     assert "batch      32 samples as before: 4 samples x 4 accumulation steps on each rank" in done.stdout
     assert "would make global_step4_universal first" in done.stdout
+    assert "gradient_accumulation_steps: does nothing" not in done.stderr  # so it does, and we said why
     assert "of memory" in done.stdout
     assert [run.run_id for run in registry.all_runs()] == [ended.run_id]
 
@@ -227,6 +229,29 @@ def test_a_second_run_in_the_same_folder_is_refused(ended):
     assert f"another run saves its checkpoints there: {new.run_id}" in refusal("resume", ended.run_id)
     submit_verdict(new)
     resume(ended)
+
+
+def test_two_at_once_do_not_both_begin(ended):
+    """The first may be converting for hours before its new run can be seen."""
+    with (ended.path / "resume.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "it is being resumed at this moment" in refusal("resume", ended.run_id)
+    new = resume(ended)
+    new.supervisor_log.touch()  # started, and has said nothing yet
+    (ended.path / "link").symlink_to("saved")
+    for words in ([], ["--set", f"train.checkpoint_dir={ended.path / 'link'}"]):
+        told = refusal("resume", ended.run_id, *words)
+        assert f"another run saves its checkpoints there: {new.run_id}" in told
+
+
+def test_a_disk_without_room_is_a_run_that_could_not_be_submitted(ended, monkeypatch):
+    full = shutil.disk_usage(ended.path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    for words in (["--dry-run"], []):
+        done = click("resume", ended.run_id, "--nodes", "1", *words)
+        assert "on this disk while it runs" in str(done.exception)
+        assert done.exception.exit_code == 3
+    assert [run.run_id for run in registry.all_runs()] == [ended.run_id]
 
 
 def test_a_run_of_another_version_is_refused(ended):

@@ -9,9 +9,21 @@ from tests.facts import Case, assert_case, found, ids
 FP16 = "deepspeed: {precision: fp16}"
 BF16 = "deepspeed: {precision: bf16}"
 OFFLOAD = "deepspeed: {offload_optimizer: cpu}"
+KEEP = "train: {checkpoint_dir: saved, keep_checkpoints: {last: 2}}"
 ALL = "hpz: 4, quantized_weights: true, quantized_gradients: true, precision: bf16"
 
 CASES = [
+    Case(
+        "unknown-key",
+        "deepspeed: {overrides: {zero_optimization: {offload_param: {nvme_pth: x}}}}",
+        "deepspeed: {overrides: {zero_optimization: {offload_param: {buffer_size: 5}}}}",
+    ),
+    Case("wrong-type", "raw: {zero_optimization: {stage: [3]}}", "raw: {zero_optimization: {stage: 3}}"),
+    Case(
+        "unknown-scheduler",
+        "deepspeed: {scheduler: {type: WarmupDecayLr}}",
+        "deepspeed: {scheduler: {type: CosineAnnealingLR}}",
+    ),
     Case("two-precisions", "deepspeed: {precision: fp16, overrides: {bf16: {enabled: true}}}", FP16),
     Case("fp16-on-cpu", f"{FP16}, facts: {{device: cpu}}", f"{BF16}, facts: {{device: cpu}}"),
     Case(
@@ -32,6 +44,11 @@ CASES = [
     ),
     Case(
         "client-optimizer-offload", OFFLOAD, "deepspeed: {offload_optimizer: cpu, optimizer: {type: AdamW}}"
+    ),
+    Case(
+        "retention-shared-disk",
+        f"cluster: {{shared_disk: false}}, {KEEP}",
+        f"cluster: {{shared_disk: auto}}, {KEEP}",
     ),
     Case("accelerate-replaces-optimizer", f"{OFFLOAD}, train: {{launcher: accelerate}}", OFFLOAD),
     Case(
@@ -81,6 +98,11 @@ CASES = [
     ),
     Case(
         "configuration-not-passed", "train: {args: [--steps, '1']}", "train: {launcher: accelerate, args: []}"
+    ),
+    Case(
+        "webhook-secret",
+        "notify: [{webhook: 'https://chat.example.org/hooks/x7Hq2mP0aZk19LwQ'}]",
+        "notify: [{webhook: 'https://chat.example.org/hooks/${HOOK}'}, {webhook: 'http://monitor/training-alerts'}]",
     ),
     Case(
         "slurm-gpu-binding",
@@ -251,3 +273,45 @@ def test_bugs_are_named_until_the_version_that_fixed_them(version, names):
 def test_old_versions_are_fine_without_what_they_break():
     assert ids("deepspeed: {zero_stage: 2}, facts: {deepspeed: 0.13.1}") == []
     assert ids("facts: {deepspeed: 0.19.6, device: cpu}") == ["old-deepspeed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "fix"),
+    [
+        ("warmuplr", "error", "did you mean WarmupLR?"),
+        ("CosineAnealingLR", "error", "did you mean CosineAnnealingLR?"),
+        ("Muonified", "warning", "use one of WarmupLR, WarmupDecayLR, WarmupCosineLR, LRRangeTest, OneCycle"),
+    ],
+)
+def test_a_scheduler_that_looks_like_none_may_be_of_a_later_torch(name, severity, fix):
+    line = f"deepspeed: {{scheduler: {{type: {name}}}}}"
+    [finding] = [each for each in found(line) if each.rule == "unknown-scheduler"]
+    assert (finding.severity, finding.problem.fix) == (severity, fix)
+    assert finding.problem.where == "deepspeed.scheduler.type"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("{zero_optimization: true}", "{zero_optimization: auto}"),
+        ("{fp16: []}", "{fp16: {}}"),
+        (
+            "{zero_optimization: {stage: 3, zero_hpz_partition_size: -1}}",
+            "{zero_optimization: {stage: 3, zero_hpz_partition_size: 0}}",
+        ),
+        ("{zero_optimization: {sub_group_size: x}}", "{zero_optimization: {sub_group_size: auto}}"),
+        ("{zero_optimization: {stage: true}}", "{zero_optimization: {stage: 0}}"),
+    ],
+)
+def test_types_that_deepspeed_refuses(wrong, right):
+    assert "wrong-type" in ids(f"raw: {wrong}")
+    assert "wrong-type" not in ids(f"raw: {right}")
+
+
+def test_a_later_deepspeed_may_know_more_keys():
+    line = "deepspeed: {{overrides: {{zero_optimization: {{new: 1}}}}}}, facts: {{deepspeed: {}}}"
+    severity = {
+        version: next(each.severity for each in found(line.format(version)) if each.rule == "unknown-key")
+        for version in ("0.19.8", "0.20.0", "null")
+    }
+    assert severity == {"0.19.8": "error", "0.20.0": "warning", "null": "warning"}

@@ -192,3 +192,40 @@ def test_stage_1_may_scale_gradients_before_it_reduces_them():
     for stage, fires in ((1, False), (2, True), (3, True)):
         line = f"deepspeed: {{zero_stage: {stage}, overrides: {{prescale_gradients: true}}}}"
         assert ("zero-gradient-scaling" in ids(line)) is fires
+
+
+def test_odd_hosts_are_warned_of_for_what_is_on():
+    [weights] = [
+        each for each in found("deepspeed: {quantized_weights: true}, hosts: [2, 2, 2]") if "odd" in each.rule
+    ]
+    assert "weights may be refused" in weights.problem.what
+    assert "gradients" not in weights.problem.what
+
+
+def test_nvlink_is_asked_about_only_where_groups_are_whole_hosts():
+    line = "deepspeed: {{hpz: {}}}, hosts: [4, 4]"
+    fixes = {
+        size: next(
+            each.problem.fix for each in found(line.format(size)) if each.rule == "hpz-straddles-hosts"
+        )
+        for size in (3, 8)
+    }
+    assert "hardware.nvlink_domain" in fixes[8]
+    assert "hardware.nvlink_domain" not in fixes[3]
+
+
+def test_what_is_left_to_try_where_a_gpu_is_too_small():
+    full = "deepspeed: {hpz: 4, micro_batch_per_gpu: 1, offload_optimizer: cpu}"
+    full += ", facts: {gpu_memory: 1, gpu_memory_needed: 2}"
+    [problem] = [each.problem for each in found(full) if each.rule == "hpz-memory"]
+    assert problem.fix == "remove hpz, or use offload or more hosts"
+    plain = "deepspeed: {zero_stage: 1, micro_batch_per_gpu: 4}, model: {parameters: 7B}"
+    [problem] = [
+        each.problem
+        for each in found(f"{plain}, facts: {{gpu_memory: 1, gpu_memory_needed: 2}}")
+        if each.rule == "gpu-memory"
+    ]
+    assert problem.fix == (
+        "use a higher ZeRO stage, offload, a smaller micro-batch, recomputation of activations "
+        "(model.recompute) or more hosts"
+    )

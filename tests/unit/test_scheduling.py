@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TESTS = [
-    "tests/contract/test_c.py::test_1[pdsh]",
-    "tests/contract/test_c.py::test_1[ssh]",
+    *(f"tests/contract/test_c.py::test_1[{name}]" for name in ("local", "pdsh", "ssh", "slurm")),
     *(f"tests/train/test_{name}.py::test_{i}" for name in "ab" for i in range(3)),
     *(f"tests/unit/test_u.py::test_{i}" for i in range(5)),
 ]
@@ -37,16 +36,16 @@ class Worker:
         self.shutting_down = True
 
 
-def shared_out() -> list[list[str]]:
-    """Return the tests of two workers that take turns."""
-    config = SimpleNamespace(option=SimpleNamespace(), getvalue=lambda _: ["2*popen"], rootpath=None)
+def shared_out(count: int = 2) -> list[list[str]]:
+    """Return the tests of workers that take turns."""
+    config = SimpleNamespace(option=SimpleNamespace(), getvalue=lambda _: [f"{count}*popen"], rootpath=None)
     scheduler = BothEnds(config, Producer("", enabled=False))
-    workers = [Worker("gw0"), Worker("gw1")]
+    workers = [Worker(f"gw{number}") for number in range(count)]
     for worker in workers:
         scheduler.add_node(worker)
         scheduler.add_node_collection(worker, TESTS)
     scheduler.schedule()
-    done = [0, 0]
+    done = [0] * count
     while scheduler.has_pending:
         for i, worker in enumerate(workers):
             if done[i] < len(worker.sent):
@@ -60,6 +59,13 @@ def test_one_worker_has_the_trainings_and_the_other_the_hosts():
     assert [name.split("/")[1] for name in first[:6]] == ["train"] * 6
     assert [name.split("/")[1] for name in second[:2]] == ["contract"] * 2
     assert sorted(first + second) == sorted(TESTS)
+
+
+def test_two_of_three_have_the_hosts():
+    first, *others = shared_out(3)
+    assert [name.split("/")[1] for name in first[:6]] == ["train"] * 6
+    assert [other[0].split("/")[1] for other in others] == ["contract"] * 2
+    assert sorted([*first, *others[0], *others[1]]) == sorted(TESTS)
 
 
 def test_a_file_is_one_workers():

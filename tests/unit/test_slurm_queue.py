@@ -77,7 +77,7 @@ def submit(cluster, *options: str, script: str = "sleep 600") -> str:
     return cluster.run(*argv, check=True).stdout.strip()
 
 
-def await_state(job: str, *states: JobState, within: float = 30) -> JobInfo:
+def await_state(job: str, *states: JobState, within: float = 120) -> JobInfo:
     deadline = time.monotonic() + within
     while (info := queue.show_job(job)) is None or info.state not in states:
         assert time.monotonic() < deadline, info

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -43,6 +44,11 @@ def test_a_run_whose_supervisor_is_gone_is_lost_and_says_what_to_do(run, gone):
     assert "its hosts have given it up" in status["reason"]
     run.attempt(1).control_file.write_text("{}")  # agents are still waiting
     assert f"orchestrate supervise {run.path}" in current_status(run)["reason"]
+
+
+def test_a_run_whose_directory_was_removed_is_lost_and_nobody_is_asked_to_take_it_over(run):
+    shutil.rmtree(run.path)
+    assert current_status(run)["reason"] == f"its directory is gone: {run.path}"
 
 
 def test_another_process_with_the_supervisors_pid_is_not_the_supervisor(run, spawn):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.rundir import write_json
 from orchestrator.states import State
 from tests import samples
 from tests.made_run import OOM, made_run
@@ -213,6 +214,12 @@ def test_cancel_asks_first(tmp_path):
         await it.until("CANCELLED: cancelled by the user")
 
     drive(run, act)
+
+
+def test_of_a_job_that_waits_in_the_queue_no_rank_is_ended(tmp_path):
+    run = samples.run_dir(tmp_path, "job-wait")
+    write_json(run.slurm_file, {"job_id": "7"})
+    assert "Its Slurm job has not begun, and is taken from the queue." in Actions(run).question()
 
 
 def test_a_run_that_has_ended_is_not_cancelled(tmp_path):

@@ -10,10 +10,12 @@ import pytest
 from orchestrator.monitor.top import reading
 from orchestrator.monitor.top.curve import draw_curve
 from orchestrator.monitor.top.event_log import EventLog
+from orchestrator.monitor.top.ranks import Ranks
 from orchestrator.monitor.top.reading import Reader, sampled_steps
 from orchestrator.monitor.top.series import Series
 from orchestrator.monitor.top.snapshot import Mark
 from orchestrator.monitor.top.words import duration, rank_set, short_number
+from orchestrator.plan import PlannedHost
 from orchestrator.rundir import RunDir, write_json
 from orchestrator.states import State
 from tests import samples
@@ -114,6 +116,15 @@ def test_faults_of_a_host(tmp_path):
     seen = Reader(run).look().snapshot
     assert (seen.hosts[3].mark, seen.hosts[3].note) == (Mark.FAULT, "GPU 5: xid 79")
     assert "Killed process 41" in seen.hosts[0].note
+
+
+def test_a_rank_has_the_gpu_that_its_host_says_and_not_the_one_of_its_slot():
+    ranks = Ranks([PlannedHost("n1", 0, (0, 1), 0, (0, 1))])
+    for rank, gpu, clock in ((0, 3, 1200), (1, 0, 1980)):
+        ranks.take({"kind": "rank", "host": "n1", "rank": rank, "gpu": gpu})
+        ranks.take({"kind": "gpu", "host": "n1", "gpu": gpu, "clock": clock})
+    ranks.take({"kind": "gpu", "host": "n1", "gpu": 1, "clock": 300})  # another job's
+    assert [(one.rank, one.why) for one in ranks.slowest(2)] == [(0, "clock 1200 of 1590 MHz"), (1, "")]
 
 
 def test_a_slow_clock_shows_before_anybody_names_it(tmp_path):

@@ -46,7 +46,7 @@ def serving(run) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         try:
             yield said[0].split()[1], server
             server.send_signal(signal.SIGINT)
-            errors = server.communicate(timeout=20)[1]
+            errors = server.communicate(timeout=120)[1]
         finally:
             server.kill()
         assert "Traceback" not in errors
@@ -54,7 +54,7 @@ def serving(run) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def get(address: str) -> tuple[int, str, dict[str, str]]:
     try:
-        with urllib.request.urlopen(address, timeout=20) as answer:
+        with urllib.request.urlopen(address, timeout=120) as answer:
             return answer.status, answer.read().decode(errors="replace"), dict(answer.headers)
     except urllib.error.HTTPError as error:
         with error:
@@ -81,7 +81,7 @@ def test_the_page_asks_nobody_else_for_anything(url):
 
 def test_addresses_are_those_of_the_tunnel_it_came_through(url):
     request = urllib.request.Request(url, headers={"Host": "localhost:9999"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         page = answer.read().decode()
     token = url.rsplit("/", 2)[1]
     assert f"ws://localhost:9999/{token}/ws" in page
@@ -125,7 +125,7 @@ def test_the_end_of_the_server_ends_the_screens(tmp_path):
 
     with serving(run) as (address, server):
         asyncio.run(asyncio.wait_for(main(address, server), 60))
-        server.wait(timeout=20)
+        server.wait(timeout=120)
         for _ in range(200):
             if not screens():
                 break

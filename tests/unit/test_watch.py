@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,7 +52,7 @@ def watch(folder, records, **config) -> Watch:
 
 
 def finish(watched: Watch) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not watched.finish():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -63,7 +64,7 @@ def test_a_watched_host_has_samples_and_an_index_to_the_last_byte(tmp_path, spaw
     (tmp_path / "n1.log").write_text("12345")
     watched = watch(tmp_path, [(4, record)])
     watched.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (tmp_path / "n1.samples").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -81,7 +82,8 @@ def test_a_fault_is_told_at_once_with_the_rank_it_is_about(tmp_path):
     records = [(4, {"event": "exit", "pid": 12, "local_rank": 0})]
     watched = Measuring(str(tmp_path / "x"), [], 3600.0, lambda: records, dict)
     told = [
-        {"what": "oom_kill", "pid": 12, "text": "x"},
+        {"what": "oom_kill", "pid": 12, "text": "x", "other": True},  # a rank may have left our cgroup
+        {"what": "oom_kill", "pid": 14, "text": "somebody else's", "other": True},
         {"what": "oom_kill", "pid": 13, "text": "y"},
         {"what": "xid", "bus": "0000:3b:00", "code": 79, "text": "z"},
     ]
@@ -93,8 +95,28 @@ def test_a_fault_is_told_at_once_with_the_rank_it_is_about(tmp_path):
     watched._kernel = Kernel()
     watched._gpus._faults.append({"what": "xid", "gpu": None, "code": 79, "text": "Xid 79"})
     assert watched._faults()[0] == {"what": "oom_kill", "pid": 12, "text": "x", "rank": 4}
+    assert watched._faults() == []
     assert watched._faults() == [{"what": "oom_kill", "pid": 13, "text": "y"}]
     assert watched._faults() == []  # the driver has told of it a moment ago
+
+
+def test_gpus_of_others_are_no_fault_of_ours_and_names_lead_to_indexes(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bbbb,GPU-aaaa")
+    record = {"event": "exit", "pid": 12, "local_rank": 0}
+    watched = Measuring(str(tmp_path / "x"), [0], 3600.0, lambda: [(4, record)], dict)
+    watched._gpus._gpus = SimpleNamespace(
+        by_bus={"0000:3b:00": 1}.get,
+        is_others={"0000:3c:00"}.__contains__,
+        named={"GPU-bbbb": 1}.get,
+    )
+    told = [{"what": "xid", "bus": f"0000:{bus}:00", "code": 79, "text": "z"} for bus in ("3c", "3b", "3d")]
+    watched._kernel = SimpleNamespace(new=lambda *, last: told)
+    mine = {"what": "xid", "code": 79, "text": "z"}
+    assert watched._faults() == [{**mine, "gpu": 1}, mine]  # one at an address that nobody has may be ours
+    taken = []
+    watched._sampler.take = lambda _gpus, devices, _faults: taken.append(devices)
+    watched.sample()
+    assert taken == [{4: "1"}]
 
 
 def test_a_folder_that_hangs_or_is_gone_does_not_hold_up_the_end(tmp_path):

@@ -19,6 +19,7 @@ from orchestrator.supervisor import watching
 from orchestrator.supervisor.dump_box import Dump
 from orchestrator.supervisor.watching import Watching
 from tests import samples
+from tests.flight_records import dump, entry
 
 if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
@@ -56,7 +57,7 @@ def _events(run: RunDir, name: str) -> list[dict[str, Any]]:
 
 
 async def _until(done: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not done():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -206,6 +207,34 @@ def test_a_run_is_not_ended_when_the_stuck_rank_stands_elsewhere_by_then(run, mo
 
     asyncio.run(drive())
     assert (not board.ended, len(_events(run, "hang_over"))) == (moved, moved)
+
+
+def test_a_hang_tells_what_the_flight_recorders_know(run, monkeypatch):
+    places = [STACK.replace("readline (/home/me/data.py:57)", WAIT), STACK]
+    names = [host.file_name for host in run.plan().hosts]
+    for rank, entries in enumerate([[entry(1), entry(2, done=False)], [entry(1)]]):
+        file = run.attempt(1).dumps / f"{names[rank]}.rank{rank}.fr.{rank}"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(dump(entries, 2))
+
+    async def dumps(_board: Any, ranks: list[int], _seconds: float) -> dict[int, Dump]:
+        return {rank: Dump(rank, "b", "py-spy", places[rank], "", flight=True) for rank in ranks}
+
+    async def drive() -> None:
+        monkeypatch.setattr(watching, "collect_dumps", dumps)
+        watch = _watching(run, Board())
+        watch._hear(SILENCE)
+        await _until(lambda: _events(run, "hang"))
+        watch._hear({"event": "stall", "ranks": [0, 1], "since": 1.0, "silent": 900.0})
+        assert watch._stalling._task is None  # a hang is known
+        await watch.end()
+        watch.finish()
+
+    asyncio.run(drive())
+    [hang] = _events(run, "hang")
+    assert (hang["ranks"], hang["flight"]["culprits"], hang["flight"]["number"]) == ([1], [1], 2)
+    told = "(rank 1 did not join all_reduce #2 (train.py:2 step), in which rank 0 waits)"
+    assert run.status()["reason"].endswith(told)
 
 
 def test_a_rank_at_work_is_no_hang(run, monkeypatch):

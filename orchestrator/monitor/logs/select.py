@@ -10,7 +10,7 @@ from orchestrator.rundir import read_json
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.plan import LaunchPlan, PlannedHost
@@ -117,12 +117,7 @@ def chosen_attempts(run: RunDir, wanted: int | str | None) -> list[AttemptDir]:
 
 
 def streams_of(plan: LaunchPlan, attempt: AttemptDir, selection: Selection) -> list[Stream]:
-    """Return the logs that one attempt can have, in the order of its hosts and ranks.
-
-    Raises:
-        CommandError: no such host or rank.
-    """
-    refuse_unknown(plan, selection.hosts, selection.ranks)
+    """Return the logs that one attempt can have, in the order of its hosts and ranks."""
     clocks = clock_offsets(attempt)
     return [
         _stream(attempt, host, rank, kind, clocks.get(host.name, 0.0))
@@ -138,20 +133,44 @@ def clock_offsets(attempt: AttemptDir) -> dict[str, float]:
     return {host: float(told.get("offset", 0.0)) for host, told in clocks.items()}
 
 
-def refuse_unknown(plan: LaunchPlan, hosts: frozenset[str], ranks: frozenset[int] | None) -> None:
-    """Refuse hosts and ranks that a run does not have.
+def refuse_unknown(
+    plans: Sequence[LaunchPlan],
+    hosts: frozenset[str],
+    ranks: frozenset[int] | None,
+    others: Mapping[int, LaunchPlan] | None = None,
+) -> None:
+    """Refuse hosts and ranks that a run does not have, and a rank that is on none of the hosts.
+
+    Args:
+        plans: of the attempts that are looked at: on Slurm each has its own hosts.
+        hosts: their names; none means all.
+        ranks: None means all.
+        others: the plans of all attempts, by number.
 
     Raises:
         CommandError: no such host or rank.
     """
-    unknown = hosts - {host.name for host in plan.hosts}
+    unknown = hosts - {host.name for plan in plans for host in plan.hosts}
     if unknown:
-        more = ", …" * (len(plan.hosts) > _NAMED)
-        names = ", ".join(host.name for host in plan.hosts[:_NAMED]) + more
-        raise CommandError(Problem("no such host in this run", "--host", min(unknown), f"it has: {names}"))
-    if ranks and max(ranks) >= plan.world_size:
-        fix = f"ranks are 0 to {plan.world_size - 1}"
+        raise CommandError(_no_such_host(plans[-1], min(unknown), others or {}))
+    most = max(plan.world_size for plan in plans)
+    if ranks and max(ranks) >= most:
+        fix = f"ranks are 0 to {most - 1}"
         raise CommandError(Problem("no such rank in this run", "--rank", str(max(ranks)), fix))
+    there = [host for plan in plans for host in plan.hosts if ranks and ranks & set(host.ranks)]
+    if ranks and hosts and not any(host.name in hosts for host in there):
+        what, fix = f"is not on {', '.join(sorted(hosts)[:_NAMED])}", f"it is on {there[-1].name}"
+        raise CommandError(Problem(what, "--rank", str(min(ranks)), fix))
+
+
+def _no_such_host(plan: LaunchPlan, name: str, others: Mapping[int, LaunchPlan]) -> Problem:
+    """Say which hosts there are; one that was lost was in an earlier attempt."""
+    earlier = [number for number, plan in others.items() if name in {host.name for host in plan.hosts}]
+    if earlier:
+        return Problem("no such host in this attempt", "--host", name, f"add --attempt {earlier[-1]}")
+    more = ", …" * (len(plan.hosts) > _NAMED)
+    names = ", ".join(host.name for host in plan.hosts[:_NAMED]) + more
+    return Problem("no such host in this run", "--host", name, f"it has: {names}")
 
 
 def _wanted(host: PlannedHost, selection: Selection) -> Iterator[tuple[int | None, str]]:

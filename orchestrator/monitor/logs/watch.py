@@ -12,7 +12,7 @@ from orchestrator.monitor.logs.growing import Growing, has_files, sizes_in
 from orchestrator.monitor.logs.merge import begin, merged, sources_of
 from orchestrator.monitor.logs.reader import file_size
 from orchestrator.monitor.logs.search import Search
-from orchestrator.monitor.logs.select import chosen_attempts, streams_of
+from orchestrator.monitor.logs.select import chosen_attempts, refuse_unknown, streams_of
 from orchestrator.monitor.logs.show import View, printer
 from orchestrator.monitor.logs.text import Texts
 from orchestrator.monitor.status import current_status
@@ -49,11 +49,14 @@ def print_logs(
         OrchestratorError: no such attempt, host or rank.
         click.UsageError: `raw` of several logs.
     """
+    follow = follow and not current_status(run)["state"].is_final
     viewer = Viewer(run, selection, view or View(), follow=follow)
     later = follow and not isinstance(attempt, int)
     attempts = _begun(run, attempt) if later else chosen_attempts(run, attempt)
     try:
         viewer.show_there(attempts)
+        if not follow and not any(has_files(attempt.logs) for attempt in attempts):
+            _say_that_there_are_none(run)
         if follow:
             viewer.follow(later=later)
     except KeyboardInterrupt:
@@ -84,6 +87,7 @@ class Viewer:
 
     def show_there(self, attempts: list[AttemptDir]) -> None:
         """Print what is there, attempt by attempt."""
+        self._refuse_unknown(attempts)
         groups = [self._sources(attempt) for attempt in attempts]
         every = [source for sources in groups for source in sources]
         if self._view.raw:
@@ -129,9 +133,17 @@ class Viewer:
 
     def _adopt(self) -> None:
         known = max((growing.attempt.number for growing in self._growing), default=0)
-        for attempt in _begun(self._run, "all"):
-            if attempt.number > known:
-                self._growing.append(Growing(attempt, self._sources(attempt)))
+        new = [attempt for attempt in _begun(self._run, "all") if attempt.number > known]
+        if not self._growing:
+            self._refuse_unknown(new)
+        self._growing += [Growing(attempt, self._sources(attempt)) for attempt in new]
+
+    def _refuse_unknown(self, attempts: list[AttemptDir]) -> None:
+        """Refuse what none of the attempts has; later ones may be on other hosts."""
+        if attempts and (self._selection.hosts or self._selection.ranks):
+            every = {attempt.number: self._run.plan(attempt) for attempt in self._run.attempts()}
+            plans = [every[attempt.number] for attempt in attempts]
+            refuse_unknown(plans, self._selection.hosts, self._selection.ranks, every)
 
     def _sources(self, attempt: AttemptDir) -> list[Source]:
         streams = streams_of(self._run.plan(attempt), attempt, self._selection)
@@ -164,6 +176,13 @@ def _begun(run: RunDir, wanted: int | str | None) -> list[AttemptDir]:
     """Return the attempts of which there are logs; before that, an attempt may lack its plan."""
     attempts = [attempt for attempt in run.attempts() if has_files(attempt.logs)]
     return attempts if wanted == "all" else attempts[-1:]
+
+
+def _say_that_there_are_none(run: RunDir) -> None:
+    """Tell why nothing was printed: no host or rank has begun to write."""
+    status = current_status(run)
+    words = "has no logs" if status["state"].is_final else "has no logs yet"
+    click.echo(f"{run.run_id} {words}: {status['state']} {status['reason']}".rstrip(), err=True)
 
 
 def _refuse_several(sources: Sequence[Source]) -> None:

@@ -40,9 +40,13 @@ def columns(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def worth_showing(names: Iterable[str], records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Leave out what is the same in all rows anyway, where it only says which records these are."""
+    """Leave out what is the same in all rows anyway, where it only says which records these are.
+
+    Of a row alone nobody knows that the others of its run would say the same.
+    """
     rows = list(records)
-    same = {name for name in ("attempt", "kind", "rank", "host") if len({row.get(name) for row in rows}) < 2}
+    known = ("attempt", "kind") if len(rows) == 1 else ("attempt", "kind", "rank", "host")
+    same = {name for name in known if len({row.get(name) for row in rows}) < 2}
     return [name for name in names if name not in same]
 
 

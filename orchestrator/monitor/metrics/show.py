@@ -72,7 +72,8 @@ def newest(records: Iterable[dict[str, Any]], count: int, *, each: bool) -> list
         return list(deque(records, count or None))
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in records:
-        found[tuple(record.get(name) for name in ("kind", "host", "rank", "gpu"))] = record
+        place = record.get("gpu") if record.get("kind") == "gpu" else record.get("rank")
+        found[record.get("kind"), record.get("host"), place] = record
     return list(found.values())
 
 

@@ -58,7 +58,7 @@ class Export:
             self._rank = rank if self._rank is None else self._rank
             return "" if rank == self._rank else f"rank{rank}/"
         words = [record["kind"], record.get("host")]
-        words += [f"{name}{record[name]}" for name in ("rank", "gpu") if name in record]
+        words += [f"{name}{record[name]}" for name in ("rank", "gpu") if record["kind"] == name]
         return "/".join(str(word) for word in words if word is not None) + "/"
 
     def _writer(self, attempt: int) -> Any:

@@ -29,10 +29,13 @@ class Actions:
         """Return what to ask before the run is ended."""
         try:
             plan = self._run.latest_plan()
-            what = f"on {len(plan.hosts)} hosts ({plan.world_size} ranks)"
+            hosts, ranks = len(plan.hosts), plan.world_size
+            what = f"on {hosts} host{'s' * (hosts != 1)} ({ranks} rank{'s' * (ranks != 1)})"
             how = f"SIGTERM to every rank, SIGKILL after {plan.grace:g} s."
         except (OSError, ValueError, IndexError):
             what, how = "on every host", "SIGTERM to every rank, SIGKILL after the grace time."
+        if self._run.slurm_job() and "supervisor" not in self._run.record():
+            how = "Its Slurm job has not begun, and is taken from the queue."
         return f"End {self._run.run_id} {what}?\n{how}"
 
     def cancel(self) -> str:

@@ -151,6 +151,8 @@ def _rank_exit(event: dict[str, Any]) -> str:
 
 
 def _hang(event: dict[str, Any]) -> str:
+    if event.get("words"):  # ranks that are busy
+        return f"HANG: {event['words']}"
     ranks, places = _ranks(event), event.get("where") or {}
     told = next((places[str(rank)] for rank in ranks if str(rank) in places), "")
     who = f"rank{'' if len(ranks) == 1 else 's'} {rank_set(ranks)} stuck{f' at {told}' if told else ''}"
@@ -191,6 +193,8 @@ _TELLERS: dict[str, tuple[int, Callable[[dict[str, Any]], str]]] = {
     "rank_exit": (2, _rank_exit),
     "host_failed": (2, lambda e: f"{e.get('host')} failed: {e.get('why')}"),
     "hang": (2, _hang),
+    "stall": (2, lambda e: f"STALL: {e.get('words')}"),
+    "stall_over": (1, lambda _: "the stall is over"),
     "hang_over": (1, lambda e: f"the hang is over {rank_set(_ranks(e))}".strip()),
     "straggler": (1, _straggler),
     "straggler_over": (0, lambda e: f"{e.get('host')} keeps up again ({e.get('what')})"),

@@ -82,8 +82,8 @@ class Hosts:
         name = event.get("event")
         if name == "ending":
             self._ending = True
-        elif name in ("hang", "hang_over"):
-            self._take_hang(event, over=name == "hang_over")
+        elif name in ("hang", "hang_over", "stall", "stall_over"):
+            self._take_hang(event, over=name.endswith("_over"))
         host = self._hosts.get(str(event.get("host")))
         if host is not None and name is not None:
             self._take(host, str(name), event)

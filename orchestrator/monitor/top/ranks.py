@@ -43,7 +43,7 @@ class Ranks:
     """The ranks of one attempt.
 
     Args:
-        planned: the hosts of the attempt's plan, whose `devices` tell a GPU's rank.
+        planned: the hosts of the attempt's plan, whose `devices` tell a GPU's rank until its host has.
     """
 
     def __init__(self, planned: Iterable[PlannedHost]) -> None:
@@ -67,11 +67,18 @@ class Ranks:
             return
         if record["kind"] == "rank":
             one.cpu = record.get("cpu")
+            self._place(one, record.get("gpu"))
             return
         if isinstance(record.get("step"), int | float):
             one.step = float(record["step"])
         if isinstance(record.get("step_time"), int | float):
             one.times.append(float(record["step_time"]))
+
+    def _place(self, one: _Rank, gpu: Any) -> None:
+        """Learn which GPU a rank has: what is a slot in the plan may be any GPU (CUDA_VISIBLE_DEVICES)."""
+        if isinstance(gpu, int) and self._at.get((one.host, gpu)) is not one:
+            self._at = {place: rank for place, rank in self._at.items() if rank is not one}
+            self._at[one.host, gpu], one.gpu = one, {}
 
     def take_event(self, event: dict[str, Any]) -> None:
         """Learn which hosts the supervisor has named as slow."""

@@ -29,6 +29,14 @@ int nvmlDeviceGetMemoryInfo(device_t device, unsigned long long *to)
 {
     return to[0] = 80ULL << 30, to[1] = 19ULL << 30, to[2] = 61ULL << 30, lost(device);
 }
+int nvmlDeviceGetMemoryInfo_v2(device_t device, void *to)
+{
+    struct { unsigned version; unsigned long long total, reserved, free, used; } *memory = to;
+    if (index_of(device) || memory->version != (2u << 24 | sizeof *memory))
+        return 13; /* the second has an old driver */
+    memory->total = 80ULL << 30, memory->reserved = 1ULL << 30, memory->used = 60ULL << 30;
+    return lost(device);
+}
 int nvmlDeviceGetTemperature(device_t device, int sensor, unsigned *to)
 {
     return *to = sensor == 0 ? 64 + index_of(device) : 0, lost(device);
