@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.testbed.fixtures import accounting_bed, bed, make_bed, slurm_bed
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["accounting_bed", "bed", "make_bed", "slurm_bed"]
 
 NEED_HOSTS = {"accounting_bed", "bed", "make_bed", "slurm_bed"}
+
+
+# Nothing here asserts a duration: a machine that is busy would make hypothesis' 200 ms one.
+hypothesis.settings.register_profile("any-speed", deadline=None)
+hypothesis.settings.load_profile("any-speed")
+
+
+def pytest_configure() -> None:
+    """Take SIGINT as a terminal's program does, and so what the tests start, which some interrupt.
+
+    A shell without job control ignores it for what it starts with `&`, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

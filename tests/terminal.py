@@ -26,7 +26,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 class Terminal:
     """A program in a terminal; `with` ends both."""
 
-    def __init__(self, *words: str | Path, cwd: Path, env: Mapping[str, str], patience: float = 30) -> None:
+    def __init__(self, *words: str | Path, cwd: Path, env: Mapping[str, str], patience: float = 120) -> None:
         self.ours, theirs = os.openpty()
         self.patience = patience
         self.seen = ""
@@ -80,7 +80,7 @@ class Terminal:
         """
         for _ in range(3):
             self.send(key)
-            end = time.monotonic() + self.patience / 3
+            end = time.monotonic() + 10
             while self._read(end):
                 pass
             if time.monotonic() < end:

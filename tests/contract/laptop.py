@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.contract.product import merged, wait_until
+from tests.contract.product import LIGHT, merged, wait_until
 from tests.testbed import Testbed, processes
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Laptop:
         return merged({"host": self.host, "config": str(self.bed.ssh_config)}, changes)
 
     def job(self, name: str = "far", **changes: Any) -> Path:
-        train = {"script": "train.py", "args": ["0"], "python": sys.executable}
+        train = {"script": "train.py", "args": ["0"], "python": sys.executable, "env": LIGHT}
         cluster = {"backend": "local", "nodes": 1, "slots": 2, "login": self.login()}
         path = self.project / f"{name}.yaml"
         document = merged({"name": name, "cluster": cluster, "train": train, "grace": 2}, changes)
@@ -71,7 +71,7 @@ class Laptop:
 
     def orchestrate(self, *words: str) -> subprocess.CompletedProcess[str]:
         with self.start(*words) as process:
-            out, errors = process.communicate(timeout=120)
+            out, errors = process.communicate(timeout=240)
         return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
     def submit(self, name: str = "far", **changes: Any) -> dict[str, Any]:

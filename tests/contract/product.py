@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 RANK_SCRIPT = Path(__file__).resolve().parents[1] / "testbed/rank_script.py"
 GATED_SCRIPT = Path(__file__).with_name("gated_script.py")
-PATIENCE = 60.0  # seconds for what takes one on an idle machine
+LIGHT = {"PYTHONPATH": str(Path(__file__).with_name("light"))}
+"""For `train.env`: torchrun without the parts of torch that it does not use (trainings have the whole)."""
+PATIENCE = 180.0  # seconds for what takes one on an idle machine
 PRIVATE = re.compile(r"/\S+/orchestrate-\w+(?=/rank\.json)")
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "LOST")
 
@@ -81,6 +83,11 @@ class Site:
         """Return the folder of the rank script's reports."""
         return (self.shared or self.folder) / "reports"
 
+    @property
+    def gate(self) -> Path:
+        """Return the file that ranks started with `--until` wait for: whoever makes it lets them end."""
+        return (self.shared or self.folder) / "gate"
+
     def cluster(self) -> dict[str, Any]:
         """Return the `cluster` section for these hosts."""
         if self.bed is None:
@@ -95,7 +102,7 @@ class Site:
 
     def job(self, label: str = "job", **changes: Any) -> Path:
         """Write a job file: two hosts of two ranks that report and end, with `changes` put in."""
-        train = {"script": str(RANK_SCRIPT), "python": sys.executable, "args": []}
+        train = {"script": str(RANK_SCRIPT), "python": sys.executable, "env": LIGHT, "args": []}
         base = {"name": label, "cluster": self.cluster(), "train": train}
         base |= {"run_root": str(self.folder / "runs"), "grace": 5, "lease": 30}
         document = merged(base, changes)
@@ -119,7 +126,7 @@ class Site:
         """Give a command and wait for its end."""
         argv, environ = self.command(*words)
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-        return subprocess.run(argv, env=environ, cwd=self.folder, check=False, timeout=120, **options)
+        return subprocess.run(argv, env=environ, cwd=self.folder, check=False, timeout=240, **options)
 
     def submit(self, label: str = "job", **changes: Any) -> Run:
         """Submit a job and return the run; `label` tells it from others of the same test."""

@@ -87,7 +87,7 @@ def make_project(folder: Path) -> Path:
 
 def test_a_snapshot_of_the_workdir_runs_on_hosts_that_do_not_see_it(apart: Site) -> None:
     project = make_project(apart.folder / "project")
-    train = {"workdir": str(project), "script": "train.py", "args": ["--sleep", "1"]}
+    train = {"workdir": str(project), "script": "train.py", "args": ["--until", str(apart.gate)]}
     refused = apart.submit("refused", train=train)
     assert "set train.snapshot: true" in refused.wait()["summary"], refused.story()
     run = apart.submit("sent", train=train | {"snapshot": True})
@@ -96,6 +96,7 @@ def test_a_snapshot_of_the_workdir_runs_on_hosts_that_do_not_see_it(apart: Site)
     shown = apart.bed.node("node2").run(["cat", str(run.path / "workdir/it's data $x.txt")])
     assert shown.stdout == "new"
     (project / "train.py").write_text("raise SystemExit('changed after submit')")
+    apart.gate.touch()
     run.succeed()
     assert {facts["cwd"] for facts in run.reports().values()} == {str(run.path / "workdir")}
     run.see_nothing_left()

@@ -129,7 +129,7 @@ def test_follow_ends_with_the_run_and_tells_its_end(local: Site) -> None:
 
 
 def test_a_run_outlives_the_terminal_that_follows_it(site: Site) -> None:
-    job = site.job(train={"args": ["--sleep", "3", "--lines", "3"]})
+    job = site.job(train={"args": ["--until", str(site.gate), "--lines", "3"]})
     argv, environ = site.command("submit", "--follow", str(job))
     options = {
         "stdout": subprocess.PIPE,
@@ -142,10 +142,11 @@ def test_a_run_outlives_the_terminal_that_follows_it(site: Site) -> None:
         run = site.run_of({"run_id": path.parent.name, "run_dir": str(path.parent)})
         run.wait_for_ranks()
         os.killpg(follower.pid, signal.SIGINT)  # what Ctrl-C does: to everything in the terminal
-        said, _ = follower.communicate(timeout=30)
+        said, _ = follower.communicate(timeout=120)
     assert follower.returncode == 130
     assert f"orchestrate cancel {run.run_id}" in said
     assert "Traceback" not in said
+    site.gate.touch()
     run.succeed()
     assert run.note(0, "sigterm") is None
     run.see_nothing_left()

@@ -41,10 +41,21 @@ def test_the_rank_that_hangs_is_named_with_its_line_and_ends_the_run(local: Site
     run.see_nothing_left()
 
 
-def test_a_rank_at_work_is_no_hang_however_long_the_others_wait(local: Site) -> None:
-    words = ["--busy", "0", "--busy-seconds", "7"]
-    run = local.submit(cluster={"slots": 1}, monitor=MONITOR, train={"script": str(HANGING), "args": words})
+def test_a_rank_at_work_is_no_hang_but_a_stall_when_it_takes_much_longer_than_usual(local: Site) -> None:
+    """All use a core, as ranks do that wait for NCCL: the flight recorders tell who waits for whom."""
+    until = local.folder / "go-on"
+    words = ["--busy", "0", "--busy-until", str(until), "--spin"]
+    monitor = {"sample_interval": 0.5, "hang": {"after": 2, "stop_after": 0}}
+    run = local.submit(cluster={"slots": 1}, monitor=monitor, train={"script": str(HANGING), "args": words})
+    [stall] = wait_until(lambda: run.events("stall"), run.story)
+    assert (stall["ranks"], stall["waiting"], stall["hosts"]) == ([0], [1], ["host-0"]), stall
+    assert stall["words"].startswith("no step for ")
+    assert "rank 0 did not join all_reduce #4 (hanging_script.py:" in stall["words"]
+    status = json.loads(local.orchestrate("status", run.run_id, "--json").stdout)
+    assert status["reason"] == stall["words"]
+    until.touch()
     run.succeed()
+    assert len(run.events("stall_over")) == 1
     assert run.events("hang") == []
 
 

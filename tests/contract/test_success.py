@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.product import GATED_SCRIPT
+from tests.contract.product import GATED_SCRIPT, LIGHT
 
 if TYPE_CHECKING:
     from tests.contract.product import Run, Site
@@ -107,10 +111,12 @@ def test_uneven_slots_with_accelerate_are_refused_before_anything_starts(pdsh: S
 def test_two_runs_at_once_on_the_same_hosts_leave_each_other_alone(site: Site) -> None:
     # On Slurm hosts are shared by jobs that leave GPUs to each other.
     cluster = {"slurm": {"gpus_per_node": None}} if site.backend == "slurm" else {}
-    steady = site.submit("steady", cluster=cluster, train={"args": ["--sleep", "6"]})
+    steady = site.submit("steady", cluster=cluster, train={"args": ["--until", str(site.gate)]})
+    steady.wait_for_ranks()
     failed = {"script": str(GATED_SCRIPT), "args": ["--exit-code", "3"]}
     failing = site.submit("failing", cluster=cluster, train=failed)
     assert failing.wait()["state"] == "FAILED"
+    site.gate.touch()
     steady.succeed()
     assert steady.note(0, "sigterm") is None
     ports = [run.reports()[0]["env"]["MASTER_PORT"] for run in (steady, failing)]
@@ -157,3 +163,18 @@ def test_logs_are_shown_by_host_rank_and_pattern(local: Site) -> None:
     assert None not in times  # every byte of every log was noted by an agent
     assert times == sorted(times)
     assert "no such rank" in local.orchestrate("logs", run.run_id, "--rank", "4").stderr
+
+
+def test_torchrun_of_these_runs_is_the_real_one_without_the_parts_that_it_does_not_use() -> None:
+    torch = pytest.importorskip("torch")
+    look = "import sys, torch.distributed.run as run; print(run.__file__, 'torch.nn' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", look, "late-launch", "torch.distributed.run"],
+        env=os.environ | LIGHT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [str(Path(torch.__file__).parent / "distributed/run.py"), "False"], (
+        done.stderr
+    )

@@ -177,7 +177,7 @@ class Node:
         argv = [tool("sshd"), "-D", "-f", str(self.sshd_config), "-E", str(self.folder / "sshd.log")]
         self.sshd = self._start([*self._enter(), *argv], subprocess.DEVNULL).pid
 
-    def await_sshd(self, within: float = 10.0) -> None:
+    def await_sshd(self, within: float = 120.0) -> None:
         """Wait until sshd listens."""
         deadline = time.monotonic() + within
         while "Server listening" not in self.sshd_log:

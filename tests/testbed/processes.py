@@ -116,7 +116,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def end(pids: Iterable[int], within: float = 10.0, how: signal.Signals = signal.SIGKILL) -> None:
+def end(pids: Iterable[int], within: float = 60.0, how: signal.Signals = signal.SIGKILL) -> None:
     """Kill these processes and return when they are gone; raise TimeoutError after `within` seconds."""
     with contextlib.ExitStack() as stack:
         waiting: set[int] = set()

@@ -55,6 +55,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     add("--raise", dest="message", metavar="MESSAGE", help="fail by an exception")
     add("--after", type=float, default=0, metavar="SECONDS", help="wait before failing")
     add("--sleep", type=float, default=0, metavar="SECONDS", help="live this long (ranks that do not fail)")
+    add("--until", type=Path, metavar="FILE", help="live until this file is there")
     add("--ignore-sigterm", action="store_true", help="go on after SIGTERM; children ignore it too")
     add("--children", type=int, default=0, metavar="N", help="start N grandchildren that sleep for an hour")
     add("--lines", type=int, default=0, metavar="N", help="print N numbered lines on stdout and on stderr")
@@ -173,6 +174,8 @@ def main() -> None:
     if fails(options):
         fail(options)
     time.sleep(options.sleep)
+    while options.until and not options.until.exists():
+        time.sleep(0.05)
     note(options, "exit", repr(time.time()))
 
 

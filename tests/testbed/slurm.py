@@ -89,7 +89,7 @@ class Slurm:
         self.start_controller()
         for node in self.nodes:
             self._launch_slurmd(node)
-        self._await(self._started, "hosts are not idle", 30 + len(self.nodes))
+        self._await(self._started, "hosts are not idle", 120 + len(self.nodes))
 
     def _started(self) -> bool:
         if dead := [node.name for node in self.nodes if not self.services.pid(slurmd_of(node))]:
@@ -134,12 +134,12 @@ class Slurm:
         self.services.start(slurmd_of(node), node.command(argv))
 
     def stop_slurmd(self, node: Node) -> None:
-        """Kill a host's slurmd (jobs' steps run on); the controller notices after SlurmdTimeout, 20 s."""
+        """Kill a host's slurmd (jobs' steps run on); the controller notices after SlurmdTimeout, 10 s."""
         if pid := self.services.pid(slurmd_of(node)):
             processes.end([pid])
         self.services.forget(slurmd_of(node))
 
-    def revive(self, node: Node, within: float = 60.0) -> None:
+    def revive(self, node: Node, within: float = 120.0) -> None:
         """Bring a host back after `Node.crash`: cable, sshd, slurmd, and a state in which it takes jobs."""
         node.plug_cable()
         if not node.sshd:
@@ -185,7 +185,7 @@ class Slurm:
             raise TestbedError(f"squeue: {done.stderr.strip()}")
         return dict(line.split() for line in done.stdout.splitlines())
 
-    def wait_idle(self, within: float = 30.0) -> None:
+    def wait_idle(self, within: float = 120.0) -> None:
         """Wait until every host is idle, so that a job may start at once."""
         self._await(self._idle, "hosts are not idle", within)
 
@@ -197,7 +197,7 @@ class Slurm:
         self._resume_hosts()  # again and again, as in `_takes_jobs`
         return self._idle()
 
-    def cancel_all(self, within: float = 60.0) -> None:
+    def cancel_all(self, within: float = 120.0) -> None:
         """End every job, bring back what is dead, down or drained, and wait until all hosts are idle."""
         if not self.services.pid("slurmctld"):
             self.start_controller()
@@ -226,7 +226,7 @@ class Slurm:
         if bad:
             self.run("scontrol", "update", f"nodename={','.join(bad)}", "state=resume")
 
-    def _await(self, ready: Callable[[], bool], otherwise: str, within: float = 30.0) -> None:
+    def _await(self, ready: Callable[[], bool], otherwise: str, within: float = 120.0) -> None:
         deadline = time.monotonic() + within
         while not ready():
             if time.monotonic() > deadline:

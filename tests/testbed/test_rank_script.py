@@ -69,6 +69,16 @@ def test_lines_are_numbered_on_both_streams() -> None:
     assert done.stderr.splitlines() == [f"err rank 2 line {n}" for n in range(3)]
 
 
+def test_it_lives_until_a_file_is_there(tmp_path: Path) -> None:
+    argv = [sys.executable, str(SCRIPT), "--until", str(tmp_path / "gate")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("REPORT ")
+        assert process.poll() is None
+        (tmp_path / "gate").touch()
+        assert process.wait() == 0
+
+
 def test_the_master_port_collides_once(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("", 0))

@@ -1,61 +1,102 @@
-"""Run a test's script as ranks on this machine, forked from one process that has imported DeepSpeed.
+"""Run a test's script as ranks on this machine, forked from one process that has imported what they import.
 
-Each import of torch and DeepSpeed costs a core many seconds, and torchrun is one more. A rank leaves without
-Python's own end: a gloo thread of torch 2.13 may still drop a tensor then, and the rank dies of SIGABRT
-("terminate called without an active exception") although all has been done, destroy_process_group() or not.
+Each import of torch and DeepSpeed costs a core many seconds, and torchrun is one more; that process does it
+once for all tests of a worker. A rank leaves without Python's own end: a gloo thread of torch 2.13 may still
+drop a tensor then, and the rank dies of SIGABRT ("terminate called without an active exception") although all
+has been done, destroy_process_group() or not.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
+import json
 import os
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+SECONDS = 300  # for one script
 
 
-def run_ranks(ranks: int, script: Path, *words: object) -> str:
+def run_ranks(ranks: int, script: Path, *words: object, cwd: Path | None = None) -> str:
     """Return what the ranks printed; all must end with 0."""
-    done = subprocess.run(
-        [sys.executable, __file__, str(ranks), script, *map(str, words)],
+    with tempfile.TemporaryDirectory() as folder:
+        said, errors = Path(folder, "out"), Path(folder, "err")
+        argv = [str(word) for word in (script, *words)]
+        code = ordered(ranks=ranks, argv=argv, cwd=str(cwd or Path.cwd()), files=[str(said), str(errors)])
+        out = said.read_text()
+        assert code == "0", f"{out}{errors.read_text()}ended with {code}"
+    return out
+
+
+def ordered(**order: object) -> str:
+    """Give the process that forks an order, and return how it says that this ended."""
+    server = importer()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(order) + "\n")
+    server.stdin.flush()
+    return server.stdout.readline().strip()
+
+
+@functools.cache
+def importer() -> subprocess.Popen[str]:
+    """Start the process that ranks are forked from; it ends with this one, by the end of its stdin."""
+    return subprocess.Popen(
+        [sys.executable, __file__],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
-def main() -> int:
-    """Fork the ranks; as soon as one has failed, end the others: they would wait for it."""
+def main() -> None:
+    """Fork once per order, a line of JSON on stdin; answer with how that ended."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what imports print is no answer
     import deepspeed  # noqa: F401
+    from transformers import LlamaForCausalLM  # noqa: F401
 
+    gc.freeze()  # what is not touched stays shared
+    for line in sys.stdin:
+        child = os.fork() or lead(json.loads(line))
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+
+
+def lead(order: dict[str, Any]) -> NoReturn:
+    """Fork the ranks; as soon as one has failed, end the others: they would wait for it."""
+    os.setsid()
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.alarm(SECONDS)
+    for number, name in enumerate([os.devnull, *order["files"]]):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+    os.chdir(order["cwd"])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    ranks = int(sys.argv[1])
+    ranks = order["ranks"]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE=str(ranks))
-    running = {pid for rank in range(ranks) if (pid := os.fork() or become(rank))}
-    failed = 0
+    sys.argv = order["argv"]
+    running = {os.fork() or become(rank) for rank in range(ranks)}
     while running:
         pid, status = os.wait()
         running.discard(pid)
-        if status and not failed:
-            failed = 1
-            for other in running:
-                os.kill(other, signal.SIGKILL)
-    return failed
+        if status:
+            os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def become(rank: int) -> NoReturn:
     """Run the script in a forked child; its own folder is where it imports from."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    sys.argv = sys.argv[2:]
     sys.path[0] = str(Path(sys.argv[0]).parent)
     code = 1
     try:
@@ -69,4 +110,4 @@ def become(rank: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -111,6 +111,7 @@ def test_every_rank_saves_and_the_product_finds_the_checkpoint(zero2, offloaded)
         states = sorted(path.name for path in tag.path.glob("random_states_*"))
         assert states == ["random_states_0.pkl", "random_states_1.pkl"]
         assert json.loads((tag.path / "metrics.json").read_text())["step"] == 6
+        assert json.loads((tag.path.parent / "config.json").read_text())["n_embd"] == 128
 
 
 def test_weights_gathered_at_stage_3_load_whole_and_have_the_loss_that_was_told(offloaded, text):

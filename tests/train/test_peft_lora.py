@@ -9,13 +9,14 @@ import sys
 
 import pytest
 
+from tests.train.hub import hub
 from tests.train.submitted import EXAMPLES, orchestrate, submit
 
 EXAMPLE = EXAMPLES / "peft_lora_seq2seq"
 EVAL_ROWS = 30  # no multiple of 2 ranks x 8 rows: some are asked twice, and must not count twice
 KINDS = (
-    r"before entering the {}",
-    r"consumed at the end of the {} \(end-begin\)",
+    r"Memory before entering the {} ",
+    r"Memory consumed at the end of the {} \(end-begin\)",
     r"Peak Memory consumed during the {} \(max-begin\)",
     r"Total Peak Memory consumed during the {} \(max\)",
 )
@@ -44,7 +45,13 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(base, tmp_path_factory):
+def server():
+    with hub() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trained(base, server, tmp_path_factory):
     args = ["--output", "{run_dir}/output", "--model", base, "--target_modules", "all-linear", "--dropout", 0]
     args += [
         "--lr",
@@ -57,11 +64,14 @@ def trained(base, tmp_path_factory):
         512,
         "--eval_rows",
         EVAL_ROWS,
+        "--push_to_hub",
+        "adapters-of-a-test",
     ]
     return submit(
         EXAMPLE / "job.yaml",
         tmp_path_factory.mktemp("trained"),
         train__args=[str(each) for each in args],
+        train__env={"OMP_NUM_THREADS": "1", **server.environment},
         deepspeed__precision="fp32",  # so that one process can answer alike
     )
 
@@ -107,11 +117,18 @@ def test_every_row_is_answered_once_and_in_order(trained, rows):
 
 @pytest.mark.parametrize("phase", ["train", "eval"])
 def test_memory_is_reported_as_the_guide_does(trained, phase):
-    lines = [rf"^CPU (?:Memory )?{kind.format(phase)} : (-?\d+)$" for kind in KINDS]
+    lines = [rf"^CPU {kind.format(phase)}: (-?\d+)$" for kind in KINDS]
     before, more, above, peak = (int(re.search(line, trained.said, re.MULTILINE)[1]) for line in lines)
     assert before > 50  # MiB: torch alone takes more
     assert peak == pytest.approx(before + above, abs=1)
     assert peak >= before + more - 1
+
+
+def test_the_adapters_are_pushed_as_they_were_saved(trained, server):
+    saved = {path.name: path.read_bytes() for path in (trained.path / "output/adapters").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(saved)
+    assert server.files == {f"me/adapters-of-a-test/{name}": content for name, content in saved.items()}
+    assert "/me/adapters-of-a-test/commit/1\n" in trained.said
 
 
 @pytest.mark.filterwarnings("default")  # of peft and transformers

@@ -1,4 +1,4 @@
-"""The script of examples/zeropp_lm, run for real by plain torchrun with what its own job files ask for."""
+"""The script of examples/zeropp_lm, run for real with what its own job files ask for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from orchestrator.configs.deepspeed_config import build
 from orchestrator.hosts.pool import resolve_pool
 from orchestrator.job import load_job
+from tests.train.ranks import run_ranks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zeropp_lm"
 JOBS = sorted(EXAMPLE.glob("job*.yaml"))
@@ -36,11 +38,8 @@ def start(folder: Path, job: str, *args: object, ranks: int = RANKS, change: tup
     config = folder / "ds_config.json"
     made = build(loaded.spec.deepspeed, resolve_pool(loaded.spec.cluster), loaded.base_dir).config
     config.write_text(json.dumps(made))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
-    script = [EXAMPLE / "train.py", "--deepspeed_config", config, "--shards", folder / "shards", *args]
-    done = run([*launcher, *script])
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    words = ["--deepspeed_config", config, "--shards", folder / "shards", *args]
+    return run_ranks(ranks, EXAMPLE / "train.py", *words, cwd=EXAMPLE)
 
 
 def run(words: list[object]) -> subprocess.CompletedProcess[str]:
@@ -109,10 +108,9 @@ def test_a_resumed_run_goes_on_as_if_never_interrupted(whole, folder, saved):
 
 
 def test_one_rank_resumes_from_what_two_have_saved_and_sees_the_same_data(whole, folder, saved):
-    convert = "deepspeed.checkpoint.ds_to_universal"
+    convert = Path(sysconfig.get_path("purelib"), "deepspeed/checkpoint/ds_to_universal.py")
     words = ["--input_folder", saved / "global_step4", "--output_folder", saved / "global_step4_universal"]
-    done = run([sys.executable, "-m", convert, *words])
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_ranks(1, convert, *words)
     settings = {"hpz": 1, "micro_batch_per_gpu": 16, "checkpoint.load_universal": "true"}
     change = tuple(f"deepspeed.{key}={value}" for key, value in settings.items())
     args = ("--seq_len", 32, "--steps", 6, "--save", saved, "--resume")
