@@ -80,9 +80,10 @@ def on_sigterm(options: argparse.Namespace) -> None:
     """Note the time of the first SIGTERM, and die of it unless told to ignore it."""
 
     def handler(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN if options.ignore_sigterm else signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN)  # torchrun and the agent may both send one
         note(options, "sigterm", repr(time.time()))
         if not options.ignore_sigterm:
+            signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, handler)
