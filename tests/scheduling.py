@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
-_FOLDERS = ["tests/train/", "tests/differential/", "tests/unit/", "tests/testbed/", "tests/contract/"]
+_FOLDERS = ["tests/train/", "tests/differential/", "tests/unit/", "tests/contract/", "tests/testbed/"]
 _ONE_BY_ONE = "tests/contract/"
 
 
 def place(node_id: str) -> int:
-    """Return where in the line of all units a test stands: trainings first, real hosts last."""
+    """Return where in the line of all units a test stands: trainings first, real hosts last.
+
+    The cluster's own tests are one long file, which the workers that take from the end begin with.
+    """
     return next((i for i, folder in enumerate(_FOLDERS) if node_id.startswith(folder)), 2)
 
 
