@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.slurm.queue import base_state, show_job
 from orchestrator.slurm.words import JobInfo, JobState
 from orchestrator.states import State
 from orchestrator.supervisor.scheduler import Interruption
 
+_NODE_FAILURE = re.compile(r"srun: error: Node failure on (\S+)")
 _ENDS = {
     JobState.CANCELLED: (State.CANCELLED, "Slurm job {id} was cancelled (scancel)"),
     JobState.TIMEOUT: (State.TIMEOUT, "Slurm job {id} reached its time limit"),
@@ -27,16 +30,17 @@ def why_ending(job_id: str, restarts: int, heard: str = "") -> Interruption | No
     Args:
         job_id: the job.
         restarts: how often it had been queued again when this run of it began.
-        heard: what srun has printed. Only it tells a preemption once the job waits again (22.05).
+        heard: what srun has printed. Only it tells a preemption or a node that is down once the job waits
+            again (22.05).
     """
     info = show_job(job_id)
     if info is None:
         return None
     if info.restarts is not None and info.restarts > restarts:
-        return Interruption(State.PREEMPTED, _requeued(info, heard), requeued=True)
+        return _requeued(info, heard)
     state = base_state(job_id, script_lives=True) if info.state is JobState.COMPLETING else info.state
     if state is JobState.PENDING:
-        return Interruption(State.PREEMPTED, _requeued(info, heard), requeued=True)
+        return _requeued(info, heard)
     if state is None or not state.is_over or state in (JobState.FAILED, JobState.COMPLETED):
         # A job that only ends because its batch script does is no interruption.
         return _preempting(info)
@@ -44,10 +48,14 @@ def why_ending(job_id: str, restarts: int, heard: str = "") -> Interruption | No
     return Interruption(ending, words.format(id=job_id))
 
 
-def _requeued(info: JobInfo, heard: str) -> str:
-    preempted = info.preempted or "DUE TO PREEMPTION" in heard
-    what = "preempted" if preempted else "took the hosts of"
-    return f"Slurm {what} job {info.job_id} and queued it again"
+def _requeued(info: JobInfo, heard: str) -> Interruption:
+    """Return why Slurm has queued a job again by itself."""
+    again = f"job {info.job_id} and queued it again"
+    if info.preempted or "DUE TO PREEMPTION" in heard:
+        return Interruption(State.PREEMPTED, f"Slurm preempted {again}", requeued=True)
+    if down := _NODE_FAILURE.search(heard):
+        return Interruption(State.FAILED, f"Slurm declared {down[1]} down, ended {again}", requeued=True)
+    return Interruption(State.PREEMPTED, f"Slurm took the hosts of {again}", requeued=True)
 
 
 def _preempting(info: JobInfo) -> Interruption | None:

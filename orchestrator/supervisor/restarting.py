@@ -74,6 +74,8 @@ class Restarting:
             return verdict
         told = {"state": found.state, "reason": found.reason, "requeued": found.requeued}
         self._run_dir.add_event("interruption", **told)
+        if found.requeued and found.state is State.FAILED and any(host.lost for host in verdict.hosts):
+            return verdict  # it has noticed what we had
         hosts = tuple(_not_its_fault(host) for host in verdict.hosts)
         return Verdict(found.state, found.reason, hosts=hosts)
 

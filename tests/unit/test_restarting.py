@@ -106,6 +106,23 @@ def test_a_lost_host_is_left_out_of_the_next_try(decide):
     assert scheduler.asked == [["node2"]]
 
 
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (
+            Interruption(State.FAILED, "Slurm declared node2 down", requeued=True),
+            "queued again: node2 is lost",
+        ),
+        (Interruption(State.PREEMPTED, "preempted", requeued=True), "queued again: preempted"),
+    ],
+)
+def test_a_host_that_we_lost_stays_named_when_slurm_notices_it_too(decide, found, told):
+    lost = Verdict(State.FAILED, "node2 is lost", hosts=(host(), host("node2", "lost: no word", lost=True)))
+    verdict, made = decide(lost, Given(why=found))
+    assert verdict is None
+    assert made.status()["reason"] == told
+
+
 def test_the_limit_of_restarts_is_told(decide):
     lost = Verdict(State.FAILED, "lost", hosts=(host("node2", "lost: no word", lost=True),))
     verdict, _ = decide(lost, Given(restarts=2), max_restarts=2)
