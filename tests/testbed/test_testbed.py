@@ -183,9 +183,10 @@ def test_a_bed_whose_process_was_killed_is_swept_by_the_next(
     )
     died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     name = died.stdout.strip()
-    assert (network.NAMESPACES / name).exists()
+    inside = ["ip", "-n", f"{name}-1", "link"]  # another worker's bed may take the name once it is free
+    subprocess.run([*inside, "add", "marked", "type", "veth"], check=True)
     make_bed(nodes=1, base=tmp_path)
-    assert not (network.NAMESPACES / f"{name}-1").exists()
+    assert subprocess.run([*inside, "show", "marked"], capture_output=True, check=False).returncode != 0
     assert [path for path in tmp_path.iterdir() if path.name == name] == []
 
 
