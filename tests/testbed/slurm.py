@@ -134,7 +134,7 @@ class Slurm:
         self.services.start(slurmd_of(node), node.command(argv))
 
     def stop_slurmd(self, node: Node) -> None:
-        """Kill a host's slurmd (jobs' steps run on); the controller notices after SlurmdTimeout, 10 s."""
+        """Kill a host's slurmd (jobs' steps run on); the controller notices after SlurmdTimeout, 20 s."""
         if pid := self.services.pid(slurmd_of(node)):
             processes.end([pid])
         self.services.forget(slurmd_of(node))
