@@ -21,6 +21,7 @@ from orchestrator.states import State
 from orchestrator.supervisor import stalling
 from orchestrator.supervisor.dump_box import Dump
 from tests import samples
+from tests.board import Board
 
 DATA = Path(__file__).parents[1] / "data/flight"
 NOW = 10_000.0
@@ -223,18 +224,6 @@ def test_a_stall_in_words():
 )
 def test_times_in_words(seconds, words):
     assert span(seconds) == words
-
-
-class Board:
-    """What a Stalling needs of the real one."""
-
-    def __init__(self) -> None:
-        self.ending: Any = None
-        self.ended: list[tuple[State, str]] = []
-        self.abort: set[int] = set()
-
-    def end(self, state: State, reason: str) -> None:
-        self.ended.append((state, reason))
 
 
 STACK = """Process 7: python train.py

@@ -19,6 +19,7 @@ from orchestrator.supervisor import watching
 from orchestrator.supervisor.dump_box import Dump
 from orchestrator.supervisor.watching import Watching
 from tests import samples
+from tests.board import Board
 from tests.flight_records import dump, entry
 
 if TYPE_CHECKING:
@@ -33,18 +34,6 @@ Thread 7 (idle): "MainThread"
 
 
 WAIT = "wait (/x/site-packages/torch/distributed/c.py:5)"
-
-
-class Board:
-    """What a Watching needs of the real one."""
-
-    def __init__(self) -> None:
-        self.ending: Any = None
-        self.ended: list[tuple[State, str]] = []
-        self.abort: set[int] = set()
-
-    def end(self, state: State, reason: str) -> None:
-        self.ended.append((state, reason))
 
 
 @pytest.fixture
