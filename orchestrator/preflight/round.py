@@ -84,6 +84,7 @@ class Round:
         self._pusher = Pusher(plan, run_dir, self._dir, self._launcher, self._on_push_failed)
         self._open = {host.alias: host.name for host in plan.hosts}
         self._codes: dict[str, tuple[int, str, float]] = {}
+        self._cut_off: dict[str, list[str]] = {}
         self._pushed: set[str] = set()
         self._changed = asyncio.Event()
         self._began = time.monotonic()
@@ -173,15 +174,20 @@ class Round:
         late = frozenset(self._open)
         if self._started:
             self.late = tuple(host for host in self._plan.hosts if host.alias in late)
+            told = self._told()
+            self._cut_off = {alias: told.get(alias, []) for alias in late}
         await self._pusher.close()
         await self._launcher.close()
         await self._meeting.server.close()
-        for alias in late:  # what the launcher told while it was ended is no answer
+        for alias in late:  # how it ended once it was ended is no answer, nor is what its shell said of that
             self._codes.pop(alias, None)
 
-    def _answers(self) -> dict[str, HostAnswer]:
+    def _told(self) -> dict[str, list[str]]:
         log = self._dir.launcher_log.read_text(encoding="utf-8", errors="replace")
-        lines = split_log(log, {host.alias for host in self._plan.hosts})
+        return split_log(log, {host.alias for host in self._plan.hosts})
+
+    def _answers(self) -> dict[str, HostAnswer]:
+        lines = self._told() | self._cut_off
         return {host.name: self._answer(host, lines.get(host.alias, [])) for host in self._plan.hosts}
 
     def _answer(self, host: PlannedHost, lines: list[str]) -> HostAnswer:

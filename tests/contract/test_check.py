@@ -424,7 +424,8 @@ def test_operators_and_data_are_asked_for_where_the_job_needs_them(site: Site) -
 
 def test_a_host_that_hangs_costs_no_more_than_the_time_limit(site: Site) -> None:
     """Whatever hangs there is ended, although the probes that look after it have not even started."""
-    hangs = f"case $orchestrate_host in {site.hosts[1]}) sleep 4321;; esac"
+    last_words = "trap 'echo it was ended >&2; exit 1' TERM; sleep 4321 & wait"
+    hangs = f"case $orchestrate_host in {site.hosts[1]}) {last_words};; esac"
     report = check(site, "--timeout", "10", train={"setup": [hangs]})
     assert report["bad"] == [site.hosts[1]]
     assert told(report, "login")[site.hosts[1]] == "no answer in 10 s"
