@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import shlex
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.archive import bytecode, zipped
 from orchestrator.rundir import AttemptDir, RunDir, write_text
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from orchestrator.render import RenderedFile
 
 _MAIN = "import sys\nfrom agent.entry import main\nsys.exit(main(sys.argv[1:]))\n"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's own: the same agent gives the same bytes
 
 
 def write_bundle(run_dir: RunDir, files: Iterable[RenderedFile], attempt: int) -> None:
@@ -31,14 +30,12 @@ def write_bundle(run_dir: RunDir, files: Iterable[RenderedFile], attempt: int) -
 
 
 def agent_zip() -> bytes:
-    """Return the agent as one runnable zip file (the zipapp format of the standard library)."""
-    buffer = io.BytesIO()
-    folder = Path(__file__).parent / "agent"
-    sources = {f"agent/{path.name}": path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, text in {"__main__.py": _MAIN, **sources}.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), text)
-    return buffer.getvalue()
+    """Return the agent as one runnable zip file, with bytecode: every agent, launcher and rank runs it."""
+    files: dict[str, str | bytes] = {"__main__.py": _MAIN}
+    for path in sorted((Path(__file__).parent / "agent").glob("*.py")):
+        files[f"agent/{path.name}"] = path.read_bytes()
+        files[f"agent/{path.name}c"] = bytecode(path)
+    return zipped(files)
 
 
 def secrets_text(values: Mapping[str, str]) -> str:

@@ -17,9 +17,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.agent.processes import read_process
 from orchestrator.plan import LaunchPlan
 from orchestrator.states import State
 
@@ -53,6 +55,7 @@ class RunDir:
         self.batch_script = self.path / "slurm.sbatch"
         self.slurm_file = self.path / "slurm.json"
         self.ds_source = self.path / "ds_source.json"
+        self.starting_file = self.path / ".starting.json"
         self._reserve_file = self.path / ".reserve"
 
     @property
@@ -125,6 +128,16 @@ class RunDir:
         """Return who started the run, when and where, and the supervisor's process."""
         return read_json(self.record_file) or {}
 
+    def note_start(self, pid: int) -> None:
+        """Note which process becomes the supervisor: until it says so itself in `record`, it is starting."""
+        with contextlib.suppress(OSError):
+            write_json(self.starting_file, known_process(pid))
+
+    def supervisor(self) -> dict[str, Any] | None:
+        """Return the supervisor, as known_process has it, which may be gone; None before one was started."""
+        found: dict[str, Any] | None = self.record().get("supervisor") or read_json(self.starting_file)
+        return found
+
     def add_event(self, event: str, **details: Any) -> None:
         """Append one event; a full disk loses the event and not the run."""
         line = json.dumps({"time": time.time(), "event": event, **details}, ensure_ascii=False) + "\n"
@@ -162,6 +175,12 @@ def _state(word: object) -> State:
         return State(str(word))
     except ValueError:
         return State.UNKNOWN
+
+
+def known_process(pid: int) -> dict[str, Any]:
+    """Return by what a process of this host is known for ever: pid, started (None: it has ended) and host."""
+    found = read_process(pid)
+    return {"pid": pid, "started": None if found is None else found.started, "host": socket.gethostname()}
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:

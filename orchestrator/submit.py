@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.util
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import __version__, registry
 from orchestrator.agent.checks import versions
-from orchestrator.errors import Problem, SubmitError
+from orchestrator.errors import JobFileError, Problem, SubmitError
 from orchestrator.rundir import RunDir, write_json, write_text
 from orchestrator.source import told_source
 from orchestrator.states import State
@@ -165,17 +166,21 @@ def submit_batch(run_dir: RunDir) -> str:
     try:
         job_id = submit_script(run_dir.batch_script)
     except SubmitError as error:
-        refuse(run_dir, str(error))
+        refuse(run_dir, error)
         raise
     write_json(run_dir.slurm_file, {"job_id": job_id, "submitted": time.time()})
     return job_id
 
 
-def refuse(run_dir: RunDir, why: str) -> None:
-    """Write the verdict on a run that was never taken."""
-    now = time.time()
+def refuse(run_dir: RunDir, error: SubmitError) -> None:
+    """Write the verdict on a run that was never taken, and its diagnosis, which has the way out."""
+    from orchestrator.diagnose import diagnose  # noqa: PLC0415 - most jobs are taken
+
+    now, why = time.time(), "; ".join(problem.what for problem in error.problems)
     run_dir.write_verdict(to_json(Verdict(State.FAILED, why), run_dir.run_id, now, now))
     run_dir.forget_secrets()
+    with contextlib.suppress(JobFileError):  # a file of the user's patterns that has gone meanwhile
+        write_json(run_dir.diagnosis_file, diagnose(run_dir).to_json())
 
 
 def start_supervisor(run_dir: RunDir) -> int:
@@ -193,6 +198,7 @@ def start_supervisor(run_dir: RunDir) -> int:
             start_new_session=True,
         )
     process.returncode = 0  # it outlives us: not ours to wait for
+    run_dir.note_start(process.pid)
     return process.pid
 
 

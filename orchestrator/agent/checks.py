@@ -77,8 +77,9 @@ def _gpus(devices: list[int]) -> list[str]:
     if not gpus or os.environ.get("DS_ACCELERATOR") == "cpu":
         return []  # ranks on the CPU: a slot is just a rank
     if max(devices) >= gpus:
-        shown = "there are" if given is None else f"{_VISIBLE}={given} shows"
-        return [f"slot {max(devices)} is asked for but {shown} {gpus} GPUs (slots 0-{gpus - 1})"]
+        shown = f"there {'is' if gpus == 1 else 'are'}" if given is None else f"{_VISIBLE}={given} shows"
+        there = f"{gpus} GPUs (slots 0-{gpus - 1})" if gpus > 1 else "1 GPU (slot 0)"
+        return [f"slot {max(devices)} is asked for but {shown} {there}"]
     return []
 
 

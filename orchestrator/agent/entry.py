@@ -25,7 +25,8 @@ def main(argv: list[str]) -> int:
 
 def _agent(run_dir: str, attempt_dir: str, host_name: str) -> int:
     from . import keeper  # noqa: PLC0415
-    from .main import LEASE_RAN_OUT, load  # noqa: PLC0415
+    from .control_file import load  # noqa: PLC0415
+    from .main import LEASE_RAN_OUT  # noqa: PLC0415
     from .main import main as run_agent  # noqa: PLC0415
 
     config, host, shared = load(run_dir, attempt_dir, host_name)

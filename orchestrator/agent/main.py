@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks, network, processes
 from .channel import Channel
+from .control_file import load
 from .launch import Launch
 from .ranks import Ranks
 from .sending import Sending
@@ -278,24 +279,3 @@ def main(run_dir: str, attempt_dir: str, host_name: str, alive: int, folder: str
     processes.become_subreaper()
     config, host, shared = load(run_dir, attempt_dir, host_name)
     return Agent(config, host, alive, folder, shared=shared).run()
-
-
-def load(run_dir: str, attempt_dir: str, host_name: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Read control.json; return it with paths filled in, this host's entry, and whether the disk is shared.
-
-    A pushed run directory holds a file `pushed`; the supervisor's own never does.
-    """
-    import json  # noqa: PLC0415 - the keeper calls this module before it needs any of this
-
-    with open(os.path.join(attempt_dir, "control.json"), encoding="utf-8") as file:
-        config = json.load(file)
-    config["run_dir"] = run_dir
-    config["attempt_dir"] = attempt_dir
-    config["logs"] = os.path.join(attempt_dir, "logs")
-    config["errors"] = os.path.join(attempt_dir, "errors")
-    shared = not os.path.exists(os.path.join(run_dir, "pushed"))
-    # What is not shared has to be sent, as logs are.
-    config["dumps"] = os.path.join(attempt_dir, "dumps") if shared else config["logs"]
-    host = config["hosts"][host_name]
-    config["world_info"] = os.path.join(attempt_dir, "rendered", "world_info.json")
-    return config, host, shared

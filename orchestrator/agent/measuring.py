@@ -30,7 +30,8 @@ class GpuWatch:
         self._faults: collections.deque[dict[str, Any]] = collections.deque()
         self._asked: float | None = None
         self._told_stuck = False
-        self._wake, self._rests = threading.Event(), threading.Event()
+        self._wake = threading.Event()
+        self._askers: list[threading.Event] = []
         self._gpus: Gpus | None = None
         self._readings: dict[str, dict[str, Any]] = {}
         self._read_at = float("-inf")
@@ -47,11 +48,13 @@ class GpuWatch:
             self._asked = None
             return
         while True:
+            askers, self._askers = self._askers, []  # later ones wait for the next time: this may be over
             try:
                 self._ask(self._gpus)
             finally:
                 self._asked = None  # whatever went wrong, the driver has answered
-            self._rests.set()
+            for asker in askers:
+                asker.set()
             self._wake.wait(_FAULT_SECONDS)
             self._wake.clear()
 
@@ -66,9 +69,10 @@ class GpuWatch:
     def ask_now(self) -> None:
         """Ask once more, at the end, as a rank dies at the moment of its GPU's Xid; waits a little for it."""
         if self._gpus is not None:
-            self._rests.clear()
+            answered = threading.Event()
+            self._askers.append(answered)
             self._wake.set()
-            self._rests.wait(_LAST_SECONDS)
+            answered.wait(_LAST_SECONDS)
 
     def readings(self) -> dict[str, dict[str, Any]]:
         """Return what every GPU was doing when it was last asked, not long ago; else nothing."""

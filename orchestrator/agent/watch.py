@@ -17,7 +17,7 @@ from .times import LOOK_SECONDS, Times, long_name, shared_sizes
 _FAULT_SECONDS = 1.0
 _FLUSH_SECONDS = 1.0
 _SPREAD = 0.618  # the golden section: hosts' moments lie evenly in the interval, however many there are
-_LAST_SECONDS = 1.0  # that the end waits for the last sample
+_LAST_SECONDS = 5.0  # that the end waits for the last lines, where the disk or the host is slow
 
 
 class Watch:

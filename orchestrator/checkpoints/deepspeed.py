@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.checkpoints.tag import Finding, Listing, named
 from orchestrator.checkpoints.whole import Said, broken_files
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,10 +136,11 @@ class _Look:
         if len(self._model.kinds) > 1 or len(self._optim.kinds) > 1:
             yield "it holds shards of two different saves: of two ZeRO stages or two precisions"
         if len(set(self._own)) > 1:
-            yield f"{self._own[0]} ranks saved it by the model states, {self._own[1]} by the optimizer states"
+            first, second = self._own
+            yield f"{counted(first, 'rank')} saved it by the model states, {second} by the optimizer states"
         beyond = max(self._model.span(0), self._optim.span(0))
         if beyond > self._ranks:
-            yield f"it holds a shard of rank {beyond - 1}, but {self._ranks} ranks saved it"
+            yield f"it holds a shard of rank {beyond - 1}, but {counted(self._ranks, 'rank')} saved it"
 
     def _missing(self) -> Iterable[str]:
         ranks = list(product(range(self._ranks), range(self._parallel)))

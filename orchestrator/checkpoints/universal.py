@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.checkpoints.find import last_complete, one_tag
 from orchestrator.checkpoints.tag import SUFFIX, Kind, Tag
 from orchestrator.errors import CheckpointError, Problem
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,8 +70,8 @@ def start_from(tag: Tag, deepspeed: Mapping[str, Any] | None, world_size: int) -
     if not tag.stage or _fits(tag, deepspeed, world_size):
         return Start(tag, tag.name)
     if tag.kind is not Kind.DEEPSPEED:
-        why = _foreign(tag)
-        what = f"{tag.world_size} ranks saved it, and {world_size} cannot load it: {why.what}"
+        why, ranks = _foreign(tag), counted(tag.world_size or 0, "rank")
+        what = f"{ranks} saved it, and {world_size} cannot load it: {why.what}"
         raise CheckpointError(replace(why, what=what, where=str(tag.path)))
     made = converted(tag)
     return Start(tag, universal_name(tag), universal=True, convert=made is None)
@@ -132,7 +133,8 @@ def why_not_convertible(tag: Tag) -> Problem | None:
         return Problem(what, where, fix=fix)
     if (tag.path / "offloaded_tensors").is_dir():
         what = "its optimizer's states were on NVMe, of which DeepSpeed makes no universal checkpoints"
-        return Problem(what, where, fix=f"go on with {tag.world_size} ranks, as it was saved")
+        ranks = counted(tag.world_size or 0, "rank")
+        return Problem(what, where, fix=f"go on with {ranks}, as it was saved")
     return None
 
 

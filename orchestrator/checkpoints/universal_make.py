@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
 from orchestrator.checkpoints.find import one_tag
+from orchestrator.checkpoints.hearing import end_group_after, last_answer
 from orchestrator.checkpoints.tag import MARK, Kind
 from orchestrator.checkpoints.universal import converted, universal_name
 from orchestrator.checkpoints.universal_needs import free_memory, most_workers, needs
@@ -152,12 +153,12 @@ class Conversion:
     ) -> tuple[dict[str, Any], int]:
         """Return the last answer and the exit code; the process ends with this call, whatever happens."""
         self._process = process
-        over = threading.Thread(target=_end_group_after, args=(process.pid,), daemon=True)
+        over = threading.Thread(target=end_group_after, args=(process.pid,), daemon=True)
         over.start()
         try:
             if self._ended.is_set():
                 self.end()
-            answer = _last(_answers(process), on_progress)
+            answer = last_answer(process, on_progress)
             over.join()
         finally:
             self._process = None
@@ -281,28 +282,3 @@ def notes_of(folder: Path) -> list[str]:
 def gigabytes(size: int) -> str:
     """Return bytes as people read them on disks: 1.2 GB, 37 MB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
-
-
-def _answers(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
-    for line in process.stdout or ():
-        with contextlib.suppress(ValueError):
-            answer = json.loads(line)
-            if isinstance(answer, dict):
-                yield answer
-
-
-def _end_group_after(pid: int) -> None:
-    """Wait for a process, not reaping it, and end its workers: they hold the pipe open that we read."""
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    os.killpg(pid, signal.SIGKILL)
-
-
-def _last(answers: Iterator[dict[str, Any]], on_progress: Callable[[str, float], None]) -> dict[str, Any]:
-    """Pass progress on; return the answer that is none."""
-    last: dict[str, Any] = {}
-    for answer in answers:
-        if "phase" in answer:
-            on_progress(str(answer["phase"]), answer["done"] / max(1, answer["of"]))
-        else:
-            last = answer
-    return last

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli.output import print_json
 from orchestrator.errors import JobFileError, Problem
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.job import LoadedJob
@@ -99,7 +100,7 @@ def _run(loaded: LoadedJob, wanted: Wanted) -> Report:
     prepared = _prepared(loaded)
     for warning in prepared.warnings:
         click.echo(click.style("warning: ", fg="yellow") + str(warning), err=True)
-    _say(f"checking {len(prepared.plan.hosts)} hosts ...")
+    _say(f"checking {counted(len(prepared.plan.hosts), 'host')} ...")
     return run_check(prepared, wanted)
 
 
@@ -152,15 +153,12 @@ def _names(text: str | None) -> list[str]:
 
 
 def _prepared(loaded: LoadedJob) -> Prepared:
-    from orchestrator import prepare
+    from orchestrator.forecast.examine import prepare_or_tell
     from orchestrator.preflight.fanout import check_id
     from orchestrator.slurm.allocation import read_allocation
 
     given = read_allocation(os.environ) if loaded.spec.cluster.backend == "slurm" else None
-    try:
-        return prepare.prepare(loaded, os.environ, check_id(), allocation=given)
-    except JobFileError as error:
-        raise JobFileError(*map(loaded.located, error.problems)) from error
+    return prepare_or_tell(loaded, os.environ, check_id(), given)
 
 
 def _say(text: str) -> None:
@@ -200,7 +198,7 @@ def _drop(loaded: LoadedJob, overrides: tuple[str, ...], report: Report) -> int:
         raise JobFileError(Problem(what, f"cluster.{key}", value), *error.problems) from error
     before = loaded.path.read_bytes().decode("utf-8")  # line ends stay as they are
     text = set_values(before, str(loaded.path), {f"cluster.{key}": json.dumps(value, ensure_ascii=False)})
-    shape = f"{len(rest.plan.hosts)} hosts, {rest.plan.world_size} ranks"
+    shape = f"{counted(len(rest.plan.hosts), 'host')}, {counted(rest.plan.world_size, 'rank')}"
     write_text(loaded.path, text, loaded.path.stat().st_mode & 0o777)
     click.echo(f"{loaded.path}: cluster.{key} is now {value}; the job still fits: {shape}", err=True)
     return 0

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -126,7 +128,9 @@ def _print_text(pool: HostPool, dialects: dict[str, str | None]) -> None:
     table = [[row[index] for index in used] for row in rows]
     head = [_COLUMNS[index] for index in used]
     (_print_rich if sys.stdout.isatty() else _print_plain)(head, table)
-    click.echo(f"\nhosts      {len(pool.hosts)}, {ranks.world_size} ranks, master {pool.hosts[0].name}")
+    click.echo(
+        f"\nhosts      {len(pool.hosts)}, {counted(ranks.world_size, 'rank')}, master {pool.hosts[0].name}"
+    )
     for name, text in dialects.items():
         click.echo(f"{name:<9}  {_said(name, text)}")
 

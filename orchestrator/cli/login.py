@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import ago, print_json, print_table
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.cli.submit import Options
+    from orchestrator.cli.submitted import Options
     from orchestrator.job import LoadedJob
     from orchestrator.login.place import Place
     from orchestrator.login.records import RemoteRun
     from orchestrator.prepare import Prepared
 
 
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 30.0
 _OPEN, _NONE = "connected", "not connected"
 
 
@@ -41,7 +42,7 @@ def submit_through_login(job: LoadedJob, overrides: tuple[str, ...], options: Op
             host = None if login is None else login.host
             print_json({"dry_run": True, "login": host, "files": len(parcel.items), "bytes": size})
             return 0
-        click.echo(f"would send {len(parcel.items)} files, {size / 1e6:.1f} MB, and submit there")
+        click.echo(f"would send {counted(len(parcel.items), 'file')}, {size / 1e6:.1f} MB, and submit there")
         click.echo("nothing was sent or started")
         return 0
     submission = Submission(job, overrides, parcel)
@@ -60,7 +61,7 @@ def submit_through_login(job: LoadedJob, overrides: tuple[str, ...], options: Op
 def _print_submitted(
     run: RemoteRun, said: dict[str, Any], prepared: Prepared | None, *, as_json: bool
 ) -> None:
-    from orchestrator.cli.submit import shape
+    from orchestrator.cli.submitted import shape
 
     if as_json:
         print_json({**said, "login": run.host})
@@ -255,5 +256,5 @@ def fetch_command(run: str, what: str, output: Path | None, as_json: bool) -> in
     if as_json:
         print_json({"run_id": found.run_id, "folder": str(target), "files": count, "bytes": size})
         return 0
-    click.echo(f"{target}  {count} files copied, {size / 1e6:.1f} MB")
+    click.echo(f"{target}  {counted(count, 'file')} copied, {size / 1e6:.1f} MB")
     return 0

@@ -12,6 +12,7 @@ import click
 from orchestrator.cli.output import print_json, print_table
 from orchestrator.cli.runs import complete_run
 from orchestrator.errors import CommandError, OrchestratorError, Problem
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.login.records import RemoteRun
@@ -68,7 +69,7 @@ def compare_command(
     names = [name for word in runs for name in _names(word, run_root)]
     if not _FEWEST <= len(names) <= _MOST:
         fix = f"name {_FEWEST} to {_MOST} of them"
-        raise click.UsageError(f"{len(names)} runs cannot be compared; {fix}")
+        raise click.UsageError(f"{counted(len(names), 'run')} cannot be compared; {fix}")
     found = compare([_document(name, run_root) for name in names])
     if as_json:
         print_json(found)

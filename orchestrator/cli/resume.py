@@ -14,12 +14,13 @@ from orchestrator.cli.output import print_json
 from orchestrator.cli.runs import complete_run
 from orchestrator.errors import JobFileError, Problem
 from orchestrator.states import State
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.checkpoints.universal_make import Conversion
-    from orchestrator.cli.submit import Options
+    from orchestrator.cli.submitted import Options
     from orchestrator.resume import Resumption
     from orchestrator.rundir import RunDir
 
@@ -46,7 +47,7 @@ def resume_command(
     """
     from orchestrator import registry
     from orchestrator.cli.login import forward
-    from orchestrator.cli.submit import Options
+    from orchestrator.cli.submitted import Options
     from orchestrator.resume import make_resumption
 
     if (code := forward(run, run_root)) is not None:
@@ -123,7 +124,7 @@ def _folder_of(run: RunDir) -> str | None:
 def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Options) -> RunDir | None:
     """Begin the new run; return it if it was started."""
     from orchestrator import submit
-    from orchestrator.cli.submit import print_not_started, print_started
+    from orchestrator.cli.submitted import print_not_started, print_started
 
     prepared = resumption.prepared
     _see_that_nobody_saves_there(prepared.plan.checkpoint_dir, run_root)
@@ -160,7 +161,7 @@ def _print_start(run: RunDir, resumption: Resumption) -> None:
 
 
 def _dry_run_json(run: RunDir, resumption: Resumption) -> dict[str, Any]:
-    from orchestrator.cli.submit import dry_run_json
+    from orchestrator.cli.submitted import dry_run_json
 
     start = resumption.start
     told = dry_run_json(resumption.prepared)
@@ -178,7 +179,7 @@ def _dry_run_json(run: RunDir, resumption: Resumption) -> dict[str, Any]:
 
 def _print_dry_run(run: RunDir, resumption: Resumption, *, as_json: bool) -> None:
     from orchestrator.cli.reshape import needs_words
-    from orchestrator.cli.submit import shape
+    from orchestrator.cli.submitted import shape
 
     conversion = _conversion(resumption)
     if conversion is not None and resumption.prepared.plan.slurm is None:
@@ -212,7 +213,7 @@ def _convert(resumption: Resumption, options: Options) -> None:
     if conversion is None:
         print_notes(notes_of(start.tag.path.parent / start.name) if start.universal else [])
     elif plan.slurm is not None:
-        click.echo(f"the job makes {start.name} first, for {plan.world_size} ranks", err=True)
+        click.echo(f"the job makes {start.name} first, for {counted(plan.world_size, 'rank')}", err=True)
     else:
         with _not_begun():
             print_notes(convert(conversion, quiet=options.as_json))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.output import print_json
+from orchestrator.cli.submitted import (
+    Options,
+    dry_run_json,
+    print_files,
+    print_not_started,
+    print_started,
+    shape,
+)
 from orchestrator.errors import JobFileError, Problem
 
 if TYPE_CHECKING:
@@ -20,32 +26,12 @@ if TYPE_CHECKING:
     from orchestrator.job.matrix import Point
     from orchestrator.prepare import Prepared
     from orchestrator.render import RenderedFile
-    from orchestrator.rundir import RunDir
     from orchestrator.slurm.allocation import Allocation
 
 _JOB = click.argument("job", type=click.Path(path_type=Path))
 _SET = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value: --set cluster.nodes=4."
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked `submit` for.
-
-    Raises:
-        UsageError: JSON is to be followed by what is not.
-    """
-
-    dry_run: bool
-    follow: bool
-    as_json: bool
-    no_start: bool
-
-    def __post_init__(self) -> None:
-        if self.as_json and self.follow and not (self.dry_run or self.no_start):
-            what = "--json prints one object and --follow the run's own words; choose one"
-            raise click.UsageError(f"{what}; `orchestrate logs -f --json` follows as JSON")
 
 
 def _load(job: Path, overrides: tuple[str, ...]) -> LoadedJob:
@@ -61,14 +47,11 @@ def _prepare(
     in_allocation: bool = False,
     run_id: str | None = None,
 ) -> Prepared:
-    from orchestrator import prepare
+    from orchestrator.forecast.examine import prepare_or_tell
 
     loaded = _load(job, overrides) if isinstance(job, Path) else job
-    try:
-        given = _allocation(loaded) if in_allocation else None
-        prepared = prepare.prepare(loaded, os.environ, run_id, allocation=given)
-    except JobFileError as error:
-        raise JobFileError(*map(loaded.located, error.problems)) from error
+    given = _allocation(loaded) if in_allocation else None
+    prepared = prepare_or_tell(loaded, os.environ, run_id, given)
     for warning in prepared.warnings:
         click.echo(click.style("warning: ", fg="yellow") + warning, err=True)
     return prepared
@@ -161,63 +144,6 @@ def _submit_run(job: Path, prepared: Prepared, options: Options) -> int:
     return 0
 
 
-def print_started(run_dir: RunDir, prepared: Prepared, options: Options) -> None:
-    """Say which run was started, and how to follow it."""
-    job_id = run_dir.slurm_job().get("job_id")
-    if options.as_json:
-        print_json({"run_id": run_dir.run_id, "run_dir": str(run_dir.path), "slurm_job_id": job_id})
-        return
-    click.echo(f"{click.style(run_dir.run_id, bold=True)}  {shape(prepared)}")
-    click.echo(f"directory  {run_dir.path}")
-    if job_id:
-        click.echo(f"Slurm job  {job_id}")
-    if not options.follow:
-        click.echo(f"follow     orchestrate logs -f {run_dir.run_id}")
-        click.echo(f"status     orchestrate status {run_dir.run_id}")
-
-
-def print_not_started(run_dir: RunDir, prepared: Prepared, *, as_json: bool) -> int:
-    """Say how to start a run that was only written; return 0."""
-    script = run_dir.path / prepared.files[0].path
-    command = ["sbatch", str(script)] if script == run_dir.batch_script else [str(script)]
-    if as_json:
-        print_json({"run_id": run_dir.run_id, "run_dir": str(run_dir.path), "command": command})
-    else:
-        click.echo(f"{click.style(run_dir.run_id, bold=True)}  {shape(prepared)}")
-        click.echo(f"start it with   {shlex.join(command)}")
-    return 0
-
-
-def shape(prepared: Prepared) -> str:
-    """Return what will run, in one line: ranks, hosts, ZeRO stage."""
-    plan = prepared.plan
-    zero = (plan.deepspeed or {}).get("zero_optimization", {})
-    hosts = f"{len(plan.hosts)} host{'s' if len(plan.hosts) > 1 else ''}"
-    ranks = f"{plan.world_size} rank{'s' * (plan.world_size != 1)}"
-    parts = [f"{ranks} on {hosts} ({plan.backend}, {plan.launcher})"]
-    if "stage" in zero:
-        parts.append(f"ZeRO-{zero['stage']}")
-    if zero.get("zero_hpz_partition_size", 1) not in (0, 1):
-        parts.append(f"hpZ {zero['zero_hpz_partition_size']}")
-    return ", ".join(parts)
-
-
-def dry_run_json(prepared: Prepared) -> dict[str, Any]:
-    """Return what would be run, as JSON for scripts."""
-    plan = prepared.plan
-    return {
-        "dry_run": True,
-        "name": plan.name,
-        "backend": plan.backend,
-        "launcher": plan.launcher,
-        "nodes": len(plan.hosts),
-        "ranks": plan.world_size,
-        "run_dir": plan.run_dir,
-        "files": [str(file.path) for file in prepared.files],
-        "warnings": list(prepared.warnings),
-    }
-
-
 def _print_dry_run(prepared: Prepared, *, as_json: bool) -> None:
     if as_json:
         print_json(dry_run_json(prepared))
@@ -245,17 +171,6 @@ def render_command(job: Path, overrides: tuple[str, ...], output: Path | None) -
         return 0
     print_files(prepared)
     return 0
-
-
-def print_files(prepared: Prepared, folder: str = "") -> None:
-    """Print the files of a run; before each its path, which begins with `folder`."""
-    for file in prepared.files:
-        click.echo(click.style(f"# ---- {folder}{file.path}", bold=True))
-        click.echo(file.text, nl=not file.text.endswith("\n"))
-    if prepared.secrets:
-        click.echo(click.style(f"# ---- {folder}secrets.env (mode 0600)", bold=True))
-        for name in prepared.secrets:
-            click.echo(f"export {name}=<not shown>")
 
 
 def _render_points(

@@ -11,12 +11,13 @@ import click
 
 from orchestrator.cli.output import ago, coloured, print_json, print_table
 from orchestrator.states import State
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from orchestrator.cli.submit import Options
+    from orchestrator.cli.submitted import Options
     from orchestrator.job import LoadedJob
     from orchestrator.job.matrix import Point
     from orchestrator.slurm.allocation import Allocation
@@ -48,7 +49,8 @@ def submit_sweep(sweep: PreparedSweep, job_path: Path, options: Options) -> int:
         print_json({"dry_run": True, "name": sweep.job.spec.name, **_described(sweep)})
         return 0
     if options.dry_run:
-        click.echo(f"{sweep.job.spec.name}: {len(sweep.points)} points are right")
+        verb = "is" if len(sweep.points) == 1 else "are"
+        click.echo(f"{sweep.job.spec.name}: {counted(len(sweep.points), 'point')} {verb} right")
         _print_points(sweep)
         click.echo("nothing was written or started; `orchestrate render` shows the files")
         return 0
@@ -84,7 +86,7 @@ def _described(sweep: PreparedSweep) -> dict[str, Any]:
 def _print_submitted(sweep: PreparedSweep, job_id: str | None, command: list[str] | None) -> None:
     directory = sweep.directory
     limit = "all at once" if sweep.parallel is None else f"at most {sweep.parallel} at a time"
-    click.echo(f"{click.style(directory.sweep_id, bold=True)}  {len(sweep.points)} runs, {limit}")
+    click.echo(f"{click.style(directory.sweep_id, bold=True)}  {counted(len(sweep.points), 'run')}, {limit}")
     click.echo(f"directory  {directory.path}")
     if job_id:
         click.echo(f"Slurm job  {job_id}")
@@ -102,13 +104,15 @@ def _print_points(sweep: PreparedSweep) -> None:
 
 def show_files(sweep: PreparedSweep) -> None:
     """Print the array's script, and the files of the first point."""
-    from orchestrator.cli.submit import print_files
+    from orchestrator.cli.submitted import print_files
 
     if sweep.script:
         click.echo(click.style("# ---- slurm.sbatch (of the array)", bold=True))
         click.echo(sweep.script)
     first, ready = sweep.points[0]
-    click.echo(f"# {len(sweep.points)} points; these are the files of point {first.index}: {first.label}")
+    click.echo(
+        f"# {counted(len(sweep.points), 'point')}; these are the files of point {first.index}: {first.label}"
+    )
     print_files(ready, f"{sweep.directory.run_id(first.index)}/")
 
 

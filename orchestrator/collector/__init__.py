@@ -14,3 +14,6 @@ It decides nothing: a run goes on without it.
     write.py      metrics.jsonl, and where to go on after a restart
     collect.py    all of it together
 """
+
+END = b"end\n"
+"""What the supervisor writes when the attempt is over."""

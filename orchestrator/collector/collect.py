@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.collector import END
 from orchestrator.collector.intake import Intake
 from orchestrator.collector.rules import Rules
 from orchestrator.collector.tags import Tags
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 _SHORTEST, _LONGEST = 0.25, 2.0  # seconds between two sweeps
 _SHARE = 4  # a sweep may take one part in so many of the time
 _TAGS_SECONDS = 20.0  # for the last look at the checkpoints
-END = b"end\n"
-"""What the supervisor writes when the attempt is over."""
 DONE = {"event": "taken_in"}
 """What the collector says when all of the attempt is in `metrics.jsonl`; new checkpoints may follow."""
 

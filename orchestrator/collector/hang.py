@@ -2,8 +2,8 @@
 
 A rank is silent when it has written no byte, told no step and used no CPU for a time (5 % of a core is
 none: Python's idle threads need that), and its host has moved no data either: who saves to a slow disk or
-loads over the network sleeps most of the time. A rank whose measurements have stopped coming is not silent
-but unknown.
+loads over the network sleeps most of the time. Its silence lasts until it was measured last, since nobody
+knows what it did after that; a rank whose measurements have stopped coming is not silent but unknown.
 
 That some ranks are silent is not yet a hang. When a step was told lately, nobody waits for them. When
 others are at work, the silent ones may be waiting for them: rank 0 tokenizes, the rest stands in a
@@ -40,12 +40,14 @@ class Rank:
     Attributes:
         active: when it last did anything that can be seen: bytes, a step, CPU, its host's data.
         known: whether measurements of it are coming.
+        measured: when the last one came.
     """
 
     rank: int
     host: str
     active: float
     known: bool
+    measured: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def silence(ranks: Iterable[Rank], stepped_at: float, now: float, after: float) 
     all_ranks = list(ranks)
     if now - stepped_at < after or not all(rank.known for rank in all_ranks):
         return None
-    silent = sorted((r for r in all_ranks if now - r.active >= after), key=lambda r: (r.active, r.rank))
+    quiet = (rank for rank in all_ranks if min(now, rank.measured) - rank.active >= after)
+    silent = sorted(quiet, key=lambda rank: (rank.active, rank.rank))
     if not silent:
         return None
     gone = {rank.rank for rank in silent}

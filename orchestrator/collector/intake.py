@@ -265,6 +265,11 @@ def _order(record: dict[str, Any]) -> tuple[float, int]:
     return record["time"], record.get("step", 0)
 
 
+def oldest_known(interval: float, now: float) -> float:
+    """Return when a rank must have been measured for its measurements to be coming, epoch seconds."""
+    return now - 3 * interval - 5
+
+
 def running(facts: Facts, interval: float, now: float) -> list[hang.Rank]:
     """Return the ranks that run, as the hang rule takes them.
 
@@ -273,9 +278,9 @@ def running(facts: Facts, interval: float, now: float) -> list[hang.Rank]:
         interval: seconds between two measurements.
         now: epoch seconds.
     """
-    oldest = now - 3 * interval - 5
+    oldest = oldest_known(interval, now)
     return [
-        hang.Rank(rank, seen.host, seen.active, seen.sampled >= oldest)
+        hang.Rank(rank, seen.host, seen.active, seen.sampled >= oldest, seen.sampled)
         for rank, seen in facts.ranks.items()
         if seen.runs
     ]

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.collector import hang, stall
-from orchestrator.collector.intake import Facts, Seen, running
+from orchestrator.collector.intake import Facts, Seen, oldest_known, running
 from orchestrator.collector.straggler import Host, Stragglers, gpus_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Rules:
         self._silent_since = 0.0  # those ranks and no others
         self._stall_told: float | None = None
         self._next_hang = self._next_straggler = 0.0
+        self._compared = 0.0  # when hosts were
 
     def look(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
         """Yield what has been found since the last call, as events.
@@ -47,10 +48,21 @@ class Rules:
             yield from self._hangs(facts, now)
             yield from self._stalls(facts, now)
             facts.suspected = self._silent_told is not None
-        if now >= self._next_straggler:
+        if now >= self._next_straggler and self._all_measured(facts, now):
+            before, self._compared = self._compared, now
             self._next_straggler = now + self._interval
             if facts.stepped:
-                yield from self._stragglers.look(_hosts(facts))
+                yield from self._stragglers.look(_hosts(facts, before))
+
+    def _all_measured(self, facts: Facts, now: float) -> bool:
+        """Tell whether hosts can be compared anew: on a busy machine, one measurement would count as three.
+
+        A rank whose measurements have stopped coming is not waited for.
+        """
+        oldest = oldest_known(self._interval, now)
+        return not any(
+            seen.runs and oldest <= seen.sampled <= self._compared for seen in facts.ranks.values()
+        )
 
     def _hangs(self, facts: Facts, now: float) -> Iterator[dict[str, Any]]:
         wanted, stepped = self._monitor.hang_after, bool(facts.stepped)
@@ -102,8 +114,13 @@ class Rules:
         return now - self._silent_since >= _SETTLED * self._interval
 
 
-def _hosts(facts: Facts) -> dict[str, Host]:
-    """Return the last measurements of every host, as the straggler rule takes them."""
+def _hosts(facts: Facts, since: float) -> dict[str, Host]:
+    """Return the last measurements of every host, as the straggler rule takes them.
+
+    Args:
+        facts: what is known.
+        since: the CPU of a rank that was not measured after this (epoch seconds) is not known.
+    """
     hosts: dict[str, Host] = {}
     ranks: dict[str, list[Seen]] = {}
     for seen in facts.ranks.values():
@@ -112,7 +129,7 @@ def _hosts(facts: Facts) -> dict[str, Host]:
     for name, of in ranks.items():
         gpus = facts.samples[name].gpus if name in facts.samples else {}
         clock, held = gpus_of(gpus)
-        cpu = _median([seen.cpu for seen in of if seen.sampled])
+        cpu = _median([seen.cpu for seen in of if seen.sampled > since])
         step_time = _median([seen.step_time for seen in of if seen.step_time is not None])
         hosts[name] = Host(clock, held, step_time, None if gpus else cpu)
     return hosts

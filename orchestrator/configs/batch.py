@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import JobFileError, Problem
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,8 @@ def data_parallel_size(config: Mapping[str, Any], world_size: int) -> int:
     group = _count(config.get("sequence_parallel_size")) or 1
     group *= _count(tensor.get("autotp_size") if isinstance(tensor, dict) else None) or 1
     if world_size % group:
-        what = f"{world_size} ranks cannot be split into groups of {group} (sequence and tensor parallelism)"
+        ranks, parallel = counted(world_size, "rank"), "(sequence and tensor parallelism)"
+        what = f"{ranks} cannot be split into groups of {group} {parallel}"
         raise JobFileError(Problem(what, "deepspeed", fix="change the number of ranks or the parallel sizes"))
     return world_size // group
 
@@ -107,9 +109,9 @@ def _mismatch(known: _Known, ranks: int) -> Problem:
     """Say which numbers do not fit, and each single number that would make them fit."""
     total, micro, steps = known.total or 0, known.micro, known.steps
     factors = (
-        [f"{micro} samples"] * bool(micro)
-        + [f"{steps} accumulation step{'s' * (steps != 1)}"] * bool(steps)
-        + [f"{ranks} ranks"]
+        [counted(micro or 0, "sample")] * bool(micro)
+        + [counted(steps or 0, "accumulation step")] * bool(steps)
+        + [counted(ranks, "rank")]
     )
     product = (micro or 1) * (steps or 1) * ranks
     relation = f"= {product}" if micro and steps else f"= {product}, no divisor of {total}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, data_parallel_size
 from orchestrator.errors import JobFileError, Problem
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,8 @@ def kept_batch(before: Mapping[str, Any], world_size: int, micro: int | None = N
 
 
 def _does_not_fit(total: int, each: int, ranks: int) -> Problem:
-    what = f"the global batch of {total} samples cannot be kept by {ranks} ranks x {each} samples"
+    product = f"{counted(ranks, 'rank')} x {counted(each, 'sample')}"
+    what = f"the global batch of {total} samples cannot be kept by {product}"
     smaller = [size for size in range(1, each) if total % (size * ranks) == 0]
     if smaller:
         fix = f"--set deepspeed.micro_batch_per_gpu={smaller[-1]}"

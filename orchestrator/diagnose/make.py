@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
 
 _MOST_EVIDENCE = 8
-_TOLD_BY_WORDS = frozenset({"script_error", "assertion", "unknown", "exit_code", "host_failed", "straggler"})
+_TOLD_BY_WORDS = frozenset(
+    {"script_error", "assertion", "unknown", "exit_code", "host_failed", "straggler", "refused"}
+)
 _FEW = 8  # ranks that one can look through
 _SHOWN_RANKS = 3  # of those that hang together
 _OF_NCCL = ("nccl_error", "ranks_differ")
@@ -140,8 +142,18 @@ def _words(case: Case, found: Found, first: Suspect | None) -> dict[str, str]:
         known |= {"python": case.plan.python, "hosts": len(case.plan.hosts), "ranks": case.plan.world_size}
         known["checkpoint_dir"] = case.plan.checkpoint_dir
         known |= _settings(case.plan.deepspeed or {})
-    known |= found.words or {}
+    known |= (found.words or {}) | _refusal(found)
     return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def _refusal(found: Found) -> dict[str, str]:
+    """Return what sbatch's refusal means and the way out, where its words are known."""
+    if found.category != "refused":
+        return {}
+    from orchestrator.slurm.refusals import meaning_of  # noqa: PLC0415 - for jobs on Slurm alone
+
+    meaning, fix = meaning_of((found.words or {}).get("said", ""))
+    return {"meaning": meaning, "fix": f"{fix[0].upper()}{fix[1:]}."} if meaning else {}
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

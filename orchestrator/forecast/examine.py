@@ -1,7 +1,7 @@
 """What a job file, its hosts and its DeepSpeed configuration are found to be, with everything wrong kept.
 
 `prepare` stops at the first thing that is wrong; here each step's errors are noted, and the next step goes on
-with what there is.
+with what there is. Where the hosts cannot be told, that is what is wrong on any.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator import prepare
 from orchestrator.errors import JobFileError
+from orchestrator.hosts import Host, HostPool
 from orchestrator.rules import Facts, Finding, check
 from orchestrator.rules.gather import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from orchestrator.configs.merge import Origins
     from orchestrator.errors import Problem
-    from orchestrator.hosts import HostPool
     from orchestrator.job import LoadedJob
+    from orchestrator.prepare import Prepared
     from orchestrator.rules.facts import Severity
+    from orchestrator.slurm.allocation import Allocation
 
     T = TypeVar("T")
 
@@ -32,6 +34,10 @@ _OF_CLASSES = (
     "wrong-type",
 )  # the installed classes say the same, without a fix
 _BROKEN = "job"  # the rule of what stops a job outside of the rules
+_ANY_HOSTS = tuple(  # hosts x slots that have nothing in common: what is told of each holds for the job's too
+    HostPool(tuple(Host(f"{hosts}-{number}", tuple(range(slots))) for number in range(hosts)))
+    for hosts, slots in ((1, 1), (2, 8), (3, 7), (5, 6))
+)
 
 
 @dataclass
@@ -41,6 +47,7 @@ class Examination:
     Attributes:
         job: the job file.
         environ: where the values of `train.secrets` come from.
+        given: the hosts that Slurm has given; none, when it has not been asked yet.
         pool: hosts and slots; None when they cannot be told.
         config: DeepSpeed's configuration; empty without one, or when it cannot be built.
         unresolved: its keys that stay `auto`.
@@ -51,6 +58,7 @@ class Examination:
 
     job: LoadedJob
     environ: Mapping[str, str]
+    given: Sequence[str] = ()
     pool: HostPool | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     unresolved: tuple[str, ...] = ()
@@ -66,10 +74,15 @@ class Examination:
 
     def run(self) -> Examination:
         """Look at everything that can be looked at here; return itself."""
-        self.pool = self._try(lambda: prepare.pool_of(self.job.spec.cluster))
-        if self.pool is None:
-            return self
-        pool = self.pool
+        self.pool = self._try(lambda: prepare.pool_of(self.job.spec.cluster, self.given))
+        if self.pool is not None:
+            return self.run_on(self.pool)
+        self._found += _on_any_hosts(self.job, self.environ)
+        return self
+
+    def run_on(self, pool: HostPool) -> Examination:
+        """Look at everything but the choice of hosts; return itself."""
+        self.pool = pool
         self._try(lambda: self._configure(pool))
         self.facts = self._try(lambda: gather(self.job, pool, self.config))
         for problem in prepare.other_problems(self.job, pool, self.environ):
@@ -82,14 +95,17 @@ class Examination:
         Args:
             learned: facts that came later, such as `gpu_memory_needed`.
         """
+        placed = (replace(one, problem=self.job.located(one.problem)) for one in self.unplaced(**learned))
+        return tuple(dict.fromkeys(placed))
+
+    def unplaced(self, **learned: Any) -> list[Finding]:
+        """Return all that was found, as `findings` does, but with key paths alone."""
         ruled = check(replace(self.facts, **learned)) if self.facts is not None else []
         order = ("error", "warning", "note")
         refused = [found for found in ruled if found.severity == "error" and found.rule in _OF_CLASSES]
         told = {_key_at(found.problem) for found in refused}
         others = [f for f in self._found if f.rule != "installed" or _key_in(f.problem) not in told]
-        every = sorted([*others, *ruled], key=lambda found: order.index(found.severity))
-        placed = (replace(found, problem=self.job.located(found.problem)) for found in every)
-        return tuple(dict.fromkeys(placed))
+        return sorted([*others, *ruled], key=lambda found: order.index(found.severity))
 
     def add(self, error: JobFileError) -> None:
         """Note the problems of an error."""
@@ -128,6 +144,37 @@ class Examination:
         self.add_all("error", problems, _BROKEN)
         self._found += prepare.notes_of(built)
         self.data_parallel = batch.data_parallel_size(self.config, pool.world_size)
+
+
+def _on_any_hosts(job: LoadedJob, environ: Mapping[str, str]) -> list[Finding]:
+    """Return what is found wrong with a job whatever its hosts are."""
+    nowhere = {"hostfile": None, "include": None, "exclude": None}
+    spec = job.spec.model_copy(update={"cluster": job.spec.cluster.model_copy(update=nowhere)})
+    elsewhere = replace(job, spec=spec)
+    looks = [Examination(elsewhere, environ).run_on(pool).unplaced() for pool in _ANY_HOSTS]
+    return [found for found in looks[0] if all(found in others for others in looks[1:])]
+
+
+def prepare_or_tell(
+    job: LoadedJob,
+    environ: Mapping[str, str],
+    run_id: str | None = None,
+    allocation: Allocation | None = None,
+) -> Prepared:
+    """Return a job as `prepare` does, or say everything that is wrong with it.
+
+    Args: as of `prepare.prepare`.
+
+    Raises:
+        JobFileError: with every problem that can be found here, each with its line of the job file.
+    """
+    try:
+        return prepare.prepare(job, environ, run_id, allocation)
+    except JobFileError as error:
+        given = allocation.hosts if allocation else ()
+        every = Examination(job, environ, given).run().findings()
+        found = [each.problem for each in every if each.severity == "error"]
+        raise JobFileError(*dict.fromkeys([*map(job.located, error.problems), *found])) from error
 
 
 def _key_in(problem: Problem) -> str:

@@ -81,7 +81,8 @@ def _first_hosts(pool: HostPool, nodes: int | None) -> HostPool:
     if nodes is None:
         return pool
     if nodes > len(pool.hosts):
-        what = f"only {len(pool.hosts)} hosts are left by the hostfile and the filters"
+        left = "only 1 host is" if len(pool.hosts) == 1 else f"only {len(pool.hosts)} hosts are"
+        what = f"{left} left by the hostfile and the filters"
         raise JobFileError(Problem(what, "cluster.nodes", str(nodes), f"ask for at most {len(pool.hosts)}"))
     return HostPool(pool.hosts[:nodes])
 

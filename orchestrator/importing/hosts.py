@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.importing.draft import located
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ def _hostfile(draft: Draft, hosts: Hosts) -> None:
     if hosts.hostfile is not None:
         draft.carry(hosts.source, "cluster.hostfile", hosts.hostfile)
         return
-    count = "the hosts" if hosts.nodes is None else f"the {hosts.nodes} hosts"
+    count = "the hosts" if hosts.nodes is None else f"the {counted(hosts.nodes, 'host')}"
     line = f"HOST slots={hosts.slots or 8}"
     what = f"which is for you to write: the names of {count} are not said; one line each: {line}"
     draft.change(hosts.source, what, "cluster.hostfile", draft.cwd / PLACEHOLDER)

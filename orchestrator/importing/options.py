@@ -53,10 +53,12 @@ class Parsed:
     Attributes:
         options: what was given, by the name of the option's destination.
         words: what comes behind the options: the script and its arguments.
+        took_dashes: whether the tool kept a `--` to itself that stood right behind the script.
     """
 
     options: dict[str, Any]
     words: list[str]
+    took_dashes: bool = False
 
 
 def parse(tool: Tool, words: Sequence[str], source: str) -> Parsed:
@@ -72,7 +74,9 @@ def parse(tool: Tool, words: Sequence[str], source: str) -> Parsed:
     """
     parser = _parser(tool, source)
     found = vars(parser.parse_args(list(words)))
-    return Parsed(found, [found.pop("script "), *found.pop("words ")])
+    program = [found.pop("script "), *found.pop("words ")]
+    # argparse takes the first `--` out of what a positional has matched, and that may stand behind it (3.13).
+    return Parsed(found, program, list(words[-len(program) - 1 :]) == [program[0], "--", *program[1:]])
 
 
 def _parser(tool: Tool, source: str) -> argparse.ArgumentParser:
@@ -98,7 +102,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def drop_rest(tool: Tool, parsed: Parsed, mapped: Iterable[str], draft: Draft, source: str) -> None:
-    """Name every given option that was not mapped, with the reason."""
+    """Name every given option that was not mapped, with the reason, and a `--` that no script gets."""
+    if parsed.took_dashes:
+        draft.drop(f"{source}: --", f"{tool.name} keeps it to itself where it stands right behind the script")
     for name in parsed.options.keys() - set(mapped):
         draft.drop(f"{source}: --{name}", tool.reason(name) or "has no counterpart in a job file")
 

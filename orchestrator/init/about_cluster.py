@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.init import guess
 from orchestrator.init.question import Choice, Question, always, answered
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.init.machine import Machine
@@ -20,8 +21,9 @@ def _name(_answers: Answers, machine: Machine) -> str:
 
 
 def _backends(_answers: Answers, machine: Machine) -> tuple[Choice, ...]:
-    gpus = f"{len(machine.gpus)} GPUs here" if machine.gpus else f"no GPU here, {machine.cpus} CPUs"
-    slurm = f"{len(machine.partitions)} partitions here" if machine.partitions else "sinfo says nothing here"
+    count, known = counted(len(machine.gpus), "GPU"), counted(len(machine.partitions), "partition")
+    gpus = f"{count} here" if machine.gpus else f"no GPU here, {counted(machine.cpus, 'CPU')}"
+    slurm = f"{known} here" if machine.partitions else "sinfo says nothing here"
     pdsh = "found here" if machine.pdsh else "not found here"
     return (
         Choice(

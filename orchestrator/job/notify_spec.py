@@ -73,7 +73,7 @@ class NotifySpec(Section):
         min_length=1,
         description="When: start (of the ranks), restart (another attempt), hang, straggler (a host that is "
         "slower than the others), fault (of a GPU, or memory that ran out), failure (every end but success "
-        "and cancel), end (every end).",
+        "and cancel), end (every end). Of a sweep start and end are told once, of all its points together.",
     )
     command: list[Text] | None = Field(
         default=None,

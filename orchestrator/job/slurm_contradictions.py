@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.job import slurm_grammar as grammar
 from orchestrator.job.durations import parse_duration
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def _hosts(cluster: dict[str, Any], slurm: dict[str, Any]) -> Iterator[Found]:
     names = _read(grammar.node_names, slurm.get("nodelist"))
     nodes = cluster.get("nodes")
     if names and isinstance(nodes, int) and len(names) > nodes:
-        what = f"names {len(names)} hosts, and cluster.nodes asks for {nodes}"
+        what = f"names {counted(len(names), 'host')}, and cluster.nodes asks for {nodes}"
         yield (*_SLURM, "nodelist"), what, f"name at most {nodes}, or raise cluster.nodes"
 
 
@@ -106,8 +107,8 @@ def _gpus(cluster: dict[str, Any], slurm: dict[str, Any]) -> Iterator[Found]:
     gpus, slots = sum(each.count for each in by_gres or by_node), cluster.get("slots")
     unreadable = ("gres" in slurm and "gpu" in str(slurm["gres"])) or "gpus_per_node" in slurm
     if gpus and isinstance(slots, int) and slots > gpus:
-        what = f"is more than the {gpus} GPUs of each host that Slurm is asked for"
-        yield ("cluster", "slots"), what, f"ask for at most {gpus} slots, or for more GPUs"
+        what = f"is more than the {counted(gpus, 'GPU')} of each host that Slurm is asked for"
+        yield ("cluster", "slots"), what, f"ask for at most {counted(gpus, 'slot')}, or for more GPUs"
     if not gpus and "slots" not in cluster and not unreadable:
         what = "neither cluster.slots nor a number of GPUs says how many ranks a host has"
         yield (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from typing import TYPE_CHECKING
 
 from orchestrator.launchers.base import LastWords, OnExit, end_process, read_lines
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
     from orchestrator.plan import LaunchPlan, PlannedHost
     from orchestrator.rundir import AttemptDir
+
+_HEAR_SECONDS = 3.0  # for what an agent that has ended said last
 
 
 class LocalLauncher:
@@ -53,7 +58,18 @@ class LocalLauncher:
         return "a simulated host sees the run directory by itself"
 
     async def close(self) -> None:
-        """End the agents that have not ended by themselves."""
+        """End the agents that have not ended by themselves, and what lines of train.setup have left."""
         await asyncio.gather(*(end_process(process) for process in self._processes))
-        await asyncio.gather(*self._watchers)
+        heard = zip(self._watchers, self._processes, strict=True)
+        await asyncio.gather(*(_hear_out(watcher, process) for watcher, process in heard))
         self._words.close()
+
+
+async def _hear_out(watcher: asyncio.Task[None], process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a host's output; whoever else holds it (a line that ends in `&`) is killed."""
+    _, late = await asyncio.wait([watcher], timeout=_HEAR_SECONDS)
+    if late:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):  # somebody in a session of its own: it is left alone
+        await asyncio.wait_for(watcher, _HEAR_SECONDS)

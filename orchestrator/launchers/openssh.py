@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.launchers.base import end_process
 from orchestrator.launchers.ssh_plumbing import split_port
 from orchestrator.rundir import write_text
 
@@ -78,7 +79,11 @@ class OpenSsh:
                 stderr=output,
                 start_new_session=True,
             )
-            await process.communicate(data)
+            try:
+                await process.communicate(data)
+            except asyncio.CancelledError:
+                await end_process(process)
+                raise
             output.seek(0)
             return process.returncode or 0, output.read().decode("utf-8", "replace").strip()
 

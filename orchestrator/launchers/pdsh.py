@@ -29,6 +29,7 @@ _SAID = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9._-]*): (?P<text>.*)\Z", re.
 
 
 _EXITS = "(pdsh)"  # whose words its lines on exit codes are: no host's last, and not its own trouble
+_WORDS_SECONDS = 0.1  # for what a host said last, which pdsh has written by then, but to its other output
 
 
 class Line(NamedTuple):
@@ -104,6 +105,8 @@ class PdshLauncher:
         )
 
     async def _watch(self, process: asyncio.subprocess.Process, waiting: set[str]) -> None:
+        ended: list[asyncio.Task[None]] = []
+
         def take(text: str) -> None:
             line = parse_line(text)
             alias = self._known.get(line.alias, "")
@@ -111,14 +114,19 @@ class PdshLauncher:
             self._words.add(whose, line.text if alias else text)
             if alias in waiting and line.code is not None:
                 waiting.discard(alias)
-                self._on_exit(alias, line.code, self._words.of(alias))
+                ended.append(asyncio.create_task(self._tell(alias, line.code)))
 
         await asyncio.gather(read_lines(process.stdout, take), read_lines(process.stderr, take))
         code = await process.wait()
+        await asyncio.gather(*ended)
         # pdsh says nothing of a host whose command ended with 0, and names no host when it fails itself.
         failed = code != 0 and self._words.of("")
         for alias in sorted(waiting):
             self._on_exit(alias, code if failed else 0, self._words.of(alias) or self._words.of(""))
+
+    async def _tell(self, alias: str, code: int) -> None:
+        await asyncio.sleep(_WORDS_SECONDS)
+        self._on_exit(alias, code, self._words.of(alias))
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Send the bundle with ssh: pdsh carries no input, and pdcp needs a pdsh on every host."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.hosts.ranges import RangeSyntaxError, expand_nodelist
@@ -79,6 +80,7 @@ class SrunLauncher:
         self._on_exit = on_exit
         self._waiting = {host.name: host.alias for host in plan.hosts}
         self._hosts: dict[int, str] = {}
+        self._early: dict[int, list[str]] = defaultdict(list)
         self._words = LastWords(attempt)
         self._ended: dict[str, tuple[str, int, str]] = {}
         self._process: asyncio.subprocess.Process | None = None
@@ -106,6 +108,8 @@ class SrunLauncher:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         await asyncio.gather(read_lines(process.stdout, self._take), read_lines(process.stderr, self._take))
         code = await process.wait()
+        for task in list(self._early):
+            self._hear_early(task, "")
         self._tell(*self._ended)
         # srun says nothing of a task that ended with 0, and names no host when it fails itself.
         for name, alias in sorted(self._waiting.items()):
@@ -114,16 +118,28 @@ class SrunLauncher:
 
     def _take(self, text: str) -> None:
         line = parse_line(text)
-        if line.task is not None and line.text.startswith(HOST_LINE):
+        if line.task is None:
+            self._hear("", line.text)
+        elif line.text.startswith(HOST_LINE):
             self._hosts[line.task] = line.text.removeprefix(HOST_LINE)
-            return
-        name = self._hosts.get(line.task, "") if line.task is not None else ""
-        self._words.add(name, line.text)
-        if self._words.told(name):
-            self._tell(name)
+            self._hear_early(line.task, self._hosts[line.task])
+        elif line.task in self._hosts:
+            self._hear(self._hosts[line.task], line.text)
+        else:  # srun has an output and an error output: which of the two we read first, nobody says
+            self._early[line.task].append(line.text)
         if line.code is not None:
             for ended in line.hosts:
                 self._take_end(ended, line.code, line.text)
+
+    def _hear_early(self, task: int, name: str) -> None:
+        """Take what a task said before it was known which host it is on."""
+        for text in self._early.pop(task, []):
+            self._hear(name, text)
+
+    def _hear(self, name: str, text: str) -> None:
+        self._words.add(name, text)
+        if self._words.told(name):
+            self._tell(name)
 
     def _take_end(self, name: str, code: int, line: str) -> None:
         """Note that a task has ended; it is told of when its last words can be expected to be here."""

@@ -35,6 +35,7 @@ class SshLauncher:
         self._connecting = asyncio.Semaphore(plan.ssh.fanout or _CONNECTING)
         self._remotes: dict[str, Remote] = {}
         self._port = 0
+        self._closed = False
         self._watchers: list[asyncio.Task[None]] = []
 
     async def open(self, port: int) -> None:
@@ -69,10 +70,19 @@ class SshLauncher:
         if host.alias not in self._remotes:
             loop = asyncio.get_running_loop()
             async with self._connecting:
+                self._refuse_when_closed()
                 remote = await loop.run_in_executor(self._threads, Remote, self._attempt.rendered, host.alias)
                 self._remotes[host.alias] = remote
+                self._refuse_when_closed()
             await loop.run_in_executor(self._threads, self._remotes[host.alias].forward_back, self._port)
         return self._remotes[host.alias]
+
+    def _refuse_when_closed(self) -> None:
+        """Start nothing more on a host that has let us in after the end."""
+        if self._closed:
+            for remote in self._remotes.values():
+                remote.close()
+            raise RemoteError("it was too late: the launcher has been closed")
 
     async def push(self, host: PlannedHost, archive: bytes) -> str:
         """Unpack the archive on the host, over the connection that is there already."""
@@ -88,6 +98,7 @@ class SshLauncher:
 
     async def close(self) -> None:
         """Close every connection; a command still running there loses its input and output."""
+        self._closed = True
         for remote in self._remotes.values():
             remote.close()
         with contextlib.suppress(TimeoutError):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+_END_SECONDS = 60.0  # for a holder that has given up to be gone
+
+
 class LostError(LoginError):
     """The connection ended under a command: what became of the command there is not known."""
 
@@ -57,15 +60,18 @@ class Connection:
     def start(self, command: str) -> socket.socket:
         """Start a command there; return the socket that carries its input, output and end.
 
-        A connection that turns out to be dead is opened anew, once: nothing has been started then.
+        A connection that turns out to be dead is opened anew, once: nothing that was started has got its
+        request then, and it ends without one.
 
         Raises:
             LoginError: no connection, no login, or no session for the command.
         """
         for again in (False, True):
             sock = self._dial() or self._open()
-            frames.send_json(sock, frames.REQUEST, do="run", command=command)
-            message = frames.receive(sock)
+            message = None
+            with contextlib.suppress(ConnectionError):  # it may be about to end
+                frames.send_json(sock, frames.REQUEST, do="run", command=command)
+                message = frames.receive(sock)
             if message is not None and message[0] == frames.STARTED:
                 return sock
             sock.close()
@@ -79,7 +85,7 @@ class Connection:
 
     def _await_end(self) -> None:
         """Wait for a holder that has given up to be gone, so that the next one has the place to itself."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _END_SECONDS
         while self._dial_quietly() and time.monotonic() < deadline:
             time.sleep(0.05)
 
@@ -104,7 +110,9 @@ class Connection:
         Raises:
             LoginError: there is none, and no login.
         """
-        (self._dial() or self._open()).close()
+        if not self.is_open():
+            self._await_end()
+            self._open().close()
 
     def _open(self) -> socket.socket:
         """Log in, or wait for another command that is doing so."""

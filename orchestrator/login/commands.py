@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from orchestrator.login.install import NotInstalledError, call
 from orchestrator.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from orchestrator.login.records import RemoteRun
     from orchestrator.login.talk import Talk
@@ -49,12 +51,28 @@ def follow(run: RemoteRun) -> int:
 
 
 def _relay(run: RemoteRun, request: dict[str, Any]) -> int:
-    with talk_to(run, request) as talk:
-        try:
-            return talk.relay(_to(sys.stdout), _to(sys.stderr))
-        except KeyboardInterrupt:
-            talk.end_input()
-            return talk.relay(_to(sys.stdout), _to(sys.stderr))
+    with talk_to(run, request) as talk, _ctrl_c(talk):
+        return talk.relay(_to(sys.stdout), _to(sys.stderr))
+
+
+@contextlib.contextmanager
+def _ctrl_c(talk: Talk) -> Iterator[None]:
+    """Pass the first Ctrl-C on; a second one ends us.
+
+    As an exception it would come in the middle of a message, and what follows would be read as another.
+    """
+
+    def pass_on(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        talk.end_input()
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # a script's background has it ignored
+        signal.signal(signal.SIGINT, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _to(stream: Any) -> Any:

@@ -16,6 +16,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import OrchestratorError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,7 +40,11 @@ def main(mark: str) -> int:
         "states": _states,
         "fetch": _fetch,
     }
-    return verbs[request["verb"]](request)
+    try:
+        return verbs[request["verb"]](request)
+    except OrchestratorError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 
 
 def _command(request: Mapping[str, Any]) -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SILENCE_MS = 45_000  # unanswered for so long, the connection is given up
 _OPEN_SECONDS = 15.0
 _LOOK = 1.0  # seconds between looks at the connection
+_FIRST_SECONDS = 60.0  # for the command that has had us started to come
 
 
 def main(handle: int) -> int:
@@ -53,8 +54,8 @@ def main(handle: int) -> int:
         frames.send_json(talk, frames.STARTED)
     talk.close()
     why = _Holder(place, remote, server).serve()
+    place.leave_word(why)  # first: who finds no socket any more logs in, and says why
     place.socket.unlink(missing_ok=True)
-    place.leave_word(why)
     remote.close()
     return 0
 
@@ -103,7 +104,7 @@ class _Holder:
         self._remote = remote
         self._server = server
         self._since = time.time()
-        self._used = time.monotonic()
+        self._used = time.monotonic() + _FIRST_SECONDS
         self._running = 0
         self._count = threading.Lock()
         self._told_to_end = threading.Event()
@@ -116,6 +117,7 @@ class _Holder:
             except TimeoutError:
                 client = None
             if client is not None:
+                self._expect_no_first()
                 client.settimeout(None)
                 threading.Thread(target=self._attend, args=(client,), daemon=True).start()
             if self._told_to_end.is_set():
@@ -124,6 +126,11 @@ class _Holder:
                 return "lost"
             if not self._running and time.monotonic() - self._used > self._idle:
                 return f"closed after {self._idle:g} s without a command"
+
+    def _expect_no_first(self) -> None:
+        """Count idle seconds from now on, where that has not begun."""
+        with self._count:
+            self._used = min(self._used, time.monotonic())
 
     def _alive(self) -> bool:
         transport = self._remote.transport

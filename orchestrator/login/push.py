@@ -15,6 +15,7 @@ import click
 
 from orchestrator.errors import OrchestratorError, Problem, SubmitError
 from orchestrator.snapshot import workdir_files
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -172,7 +173,7 @@ def send_items(talk: Talk, items: Sequence[Item], described: Sequence[list[Any]]
     sources = {told[3]: item for item, told in zip(items, described, strict=True)}
     size = sum(sources[digest].size for digest in answer["missing"])
     if size > 8 * _MIB:
-        click.echo(f"sending {len(answer['missing'])} files, {size / _MIB:.0f} MiB", err=True)
+        click.echo(f"sending {counted(len(answer['missing']), 'file')}, {size / _MIB:.0f} MiB", err=True)
     for digest in answer["missing"]:
         _send_file(talk, sources[digest])
     if not talk.line()["ok"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -45,15 +46,15 @@ def send_files(request: Mapping[str, Any], source: BinaryIO, sink: BinaryIO) -> 
 def _entries(run_dir: Path, what: str) -> Iterator[list[Any]]:
     top = run_dir if what in ("logs", "all") else _below(run_dir, what)
     if top.is_file():
-        yield _entry(run_dir, top)
+        yield from _entry(run_dir, top)
     for folder, children, files in os.walk(top):
         here = Path(folder)
         children[:] = sorted(c for c in children if what != "logs" or _is_of_logs(here / c, run_dir))
         links = [name for name in children if (here / name).is_symlink()]
         for name in sorted([*files, *links]):
             path = here / name
-            if name not in _NEVER and (what != "logs" or name.endswith(_RECORDS)) and _is_plain(path):
-                yield _entry(run_dir, path)
+            if name not in _NEVER and (what != "logs" or name.endswith(_RECORDS)):
+                yield from _entry(run_dir, path)
 
 
 def _is_of_logs(folder: Path, run_dir: Path) -> bool:
@@ -69,25 +70,26 @@ def _below(run_dir: Path, what: str) -> Path:
     return path
 
 
-def _is_plain(path: Path) -> bool:
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-
-
-def _entry(run_dir: Path, path: Path) -> list[Any]:
-    found = path.lstat()
+def _entry(run_dir: Path, path: Path) -> Iterator[list[Any]]:
+    """Yield what is told of a file or a link; nothing of a socket, or of what a running job has removed."""
     name = str(path.relative_to(run_dir))
-    if stat.S_ISLNK(found.st_mode):
-        return [name, "l", 0, found.st_mtime_ns, str(path.readlink())]
-    return [name, "x" if found.st_mode & stat.S_IXUSR else "-", found.st_size, found.st_mtime_ns, ""]
+    with contextlib.suppress(OSError):
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            yield [name, "l", 0, found.st_mtime_ns, str(path.readlink())]
+        elif stat.S_ISREG(found.st_mode):
+            kind = "x" if found.st_mode & stat.S_IXUSR else "-"
+            yield [name, kind, found.st_size, found.st_mtime_ns, ""]
 
 
 def _send(path: Path, offset: int, size: int, sink: BinaryIO) -> None:
     """Send exactly `size` bytes: a log that has grown meanwhile is sent as it was when it was told of."""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        problem = Problem(f"cannot be read any more: {error.strerror}", str(path), fix="fetch again")
+        raise OrchestratorError(problem) from error
+    with file:
         file.seek(offset)
         while size:
             data = file.read(min(size, _CHUNK))

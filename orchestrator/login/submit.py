@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import JobFileError, LoginError, Problem
+from orchestrator.forecast.examine import prepare_or_tell
 from orchestrator.login import records
 from orchestrator.login.client import Connection, LostError
 from orchestrator.login.install import NotInstalledError, Program, call, install
@@ -17,7 +18,7 @@ from orchestrator.login.jobfile import Parcel, as_setting, parcel
 from orchestrator.login.push import send_items
 from orchestrator.login.words import Words
 from orchestrator.notify.needs import needed_by
-from orchestrator.prepare import new_run_id, prepare
+from orchestrator.prepare import new_run_id
 from orchestrator.source import VARIABLE, source_of
 
 if TYPE_CHECKING:
@@ -37,15 +38,12 @@ def check(job: LoadedJob, environ: Mapping[str, str]) -> tuple[Parcel, Prepared 
     made = parcel(job)
     absent = [(name, where) for name, where in needed_variables(job).items() if name not in environ]
     if absent:
-        name, where = absent[0]
-        problem = Problem("not set in the environment", where, name, f"export {name}=…")
-        raise JobFileError(job.located(problem))
+        what = "not set in the environment"
+        problems = [Problem(what, where, name, f"export {name}=…") for name, where in absent]
+        raise JobFileError(*map(job.located, problems))
     if not made.complete or job.source.data.get("matrix"):
         return made, None
-    try:
-        return made, prepare(job, environ)
-    except JobFileError as error:
-        raise JobFileError(*map(job.located, error.problems)) from error
+    return made, prepare_or_tell(job, environ)
 
 
 def needed_variables(job: LoadedJob) -> dict[str, str]:

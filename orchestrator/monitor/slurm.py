@@ -13,6 +13,7 @@ from orchestrator.notify.later import tell_of_end
 from orchestrator.slurm.interruption import ended_as
 from orchestrator.slurm.queue import look_up, show_job
 from orchestrator.slurm.reasons import explain_reason
+from orchestrator.slurm.words import JobState
 from orchestrator.states import State
 from orchestrator.verdict.document import to_json
 from orchestrator.verdict.judge import Verdict
@@ -53,7 +54,7 @@ def seen_by_slurm(run: RunDir, status: dict[str, Any], answer: Answer) -> dict[s
     if info.state.is_over:
         state, words = _ended_without_verdict(run, info)
         return _settled(run, status, state, words, ended=info.ended)
-    if status["state"] in (State.PENDING, State.CREATED):
+    if status["state"] in (State.PENDING, State.CREATED) and info.state is not JobState.COMPLETING:
         return dict(status, state=State.STARTING, reason=f"Slurm has given it {info.nodes or 'its hosts'}")
     return status
 
@@ -122,7 +123,7 @@ def cancel_job(run: RunDir, *, waiting: bool) -> None:
 def _scancel(*words: str) -> bool:
     """Run scancel; tell whether slurmctld has answered, be it that it knows no such job any more."""
     try:
-        done = subprocess.run(["scancel", *words], capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(["scancel", *words], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0 or "Invalid job id" in done.stderr

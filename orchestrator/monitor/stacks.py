@@ -103,9 +103,12 @@ def _is_waiting(frames: list[Frame]) -> bool:
     """Tell whether the innermost frames are those of a collective.
 
     The kernel's and the interpreter's own ways of waiting may lie within it (threading, selectors). A rank in
-    the middle of `backward()` that uses no CPU waits for gradients of others: DDP's hooks do so in C++.
+    the middle of `backward()` that uses no CPU waits for gradients of others: DDP's hooks do so in C++. While
+    torch.distributed is imported, a rank is at work.
     """
     for frame in frames:
+        if frame.function == "<module>" and is_library(frame.file):
+            return False
         if _COLLECTIVE.search(frame.file) or _COLLECTIVE.search(frame.function):
             return True
         if _WAITS.search(frame.function) and _COMPUTES.search(frame.file):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
     from orchestrator.slurm.queue import Answer
 
-_START_SECONDS = 10.0  # for a supervisor to say that it lives
+_START_SECONDS = 60.0  # for a supervisor to say that it lives; Python may come from a slow shared disk
 
 
 def statuses(runs: Sequence[RunDir]) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def current_status(run: RunDir, answer: Answer | None = None) -> dict[str, Any]:
 
 def _is_orphaned(run: RunDir, status: dict[str, Any]) -> bool:
     """Tell whether the supervisor is surely gone; on another host than its own that cannot be seen."""
-    supervisor = run.record().get("supervisor")
+    supervisor = run.supervisor()
     if supervisor is None and status["state"] is State.PENDING:
         return False  # a point of a sweep: its turn has not come
     if supervisor is None:

@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 
 from orchestrator.monitor.status import current_status
-from orchestrator.notify.facts import facts_of
-from orchestrator.notify.message import make_message
-from orchestrator.notify.notifier import channels
-from orchestrator.notify.occasions import is_wanted, of_end
+from orchestrator.notify.notifier import channels, tell
+from orchestrator.notify.occasions import of_end
 from orchestrator.rundir import RunDir
 from orchestrator.supervisor.diagnosing import write_diagnosis
 
@@ -26,12 +24,9 @@ def main() -> int:
     plan, status = run.latest_plan(), current_status(run)
     if run.verdict() is not None:
         write_diagnosis(run)  # which its supervisor would have written
-    occasion = of_end(status["state"])
-    message = make_message(occasion, facts_of(run, plan, status))
     ways = channels(run, plan, values)
+    tell(ways, run, plan, of_end(status["state"]), status=status)
     for way in ways:
-        if is_wanted(way.target.on, occasion):
-            way.put(message)
         way.end()
     deadline = time.monotonic() + _SECONDS
     for way in ways:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.notify import bodies
 from orchestrator.notify.errors import DeliveryError
 from orchestrator.notify.variables import filled
 
@@ -56,6 +55,7 @@ def _deliver(
         password = values.get(target.options.get("password", ""))
         send_mail(message, target.target, target.options, password, seconds)
     else:
+        from orchestrator.notify import bodies  # noqa: PLC0415
         from orchestrator.notify.post import post  # noqa: PLC0415
 
         make = {"slack": bodies.slack, "discord": bodies.discord, "webhook": bodies.webhook}[target.way]

@@ -27,14 +27,13 @@ def facts_of(run: RunDir, plan: LaunchPlan, status: Mapping[str, Any], reason: s
         reason: what is to be said in place of the status' own reason.
     """
     diagnosis = (read_json(run.diagnosis_file) or {}) if status["state"].is_final else {}
-    verdict, record = run.verdict() or {}, run.record()
-    ended = float(verdict.get("ended") or time.time())
-    began = record.get("started")
+    ended = float((run.verdict() or {}).get("ended") or time.time())
+    began = run.record().get("started")
     return Facts(
         run_id=run.run_id,
         name=plan.name,
         run_dir=str(run.path),
-        host=str(record.get("submit_host") or socket.gethostname()),
+        host=host_of(run),
         shape=shape_words(plan),
         state=str(status["state"]),
         reason=reason or str(diagnosis.get("summary") or status["reason"]),
@@ -43,6 +42,11 @@ def facts_of(run: RunDir, plan: LaunchPlan, status: Mapping[str, Any], reason: s
         seconds=None if began is None else max(0.0, ended - float(began)),
         progress=progress(run),
     )
+
+
+def host_of(run: RunDir) -> str:
+    """Return the machine that the run's directory was made on."""
+    return str(run.record().get("submit_host") or socket.gethostname())
 
 
 def shape_words(plan: LaunchPlan) -> str:

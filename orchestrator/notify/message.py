@@ -71,13 +71,13 @@ def make_message(event: str, facts: Facts) -> Message:
     head = _WORDS.get(event, "{state}").format(state=facts.state)
     after = "" if facts.seconds is None or event in ("start", "test") else f" after {duration(facts.seconds)}"
     subject = f"{facts.run_id} {head}{after}"
-    lines = [_short(line) for line in _lines(facts)]
+    lines = [short(line) for line in _lines(facts)]
     values = {
         "event": event,
         "run_id": facts.run_id,
         "name": facts.name,
         "state": facts.state,
-        "reason": _short(facts.reason),
+        "reason": short(facts.reason),
         "category": facts.category,
         "advice": list(facts.advice),
         "seconds": facts.seconds,
@@ -147,7 +147,7 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _short(line: str) -> str:
+def short(line: str) -> str:
     """Return a line that every way takes: without colours, control and half characters, and not too long."""
     plain = "".join(each if each.isprintable() else " " for each in _COLOUR.sub("", line))
     one = " ".join(plain.split())

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.monitor.records import Records
 from orchestrator.notify.channel import Channel
@@ -19,15 +19,18 @@ from orchestrator.notify.facts import facts_of
 from orchestrator.notify.message import make_message
 from orchestrator.notify.occasions import Occasions, is_wanted, of_end
 from orchestrator.notify.store import read_values, take_values
+from orchestrator.notify.sweeps import first_start, last_end, sweep_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.plan import LaunchPlan, NotifyPlan
     from orchestrator.rundir import RunDir
+    from orchestrator.sweep.sweepdir import SweepDir
 
 _POLL = 1.0  # seconds between two looks at the events
 LAST_SECONDS = 10.0  # for all that is still to be sent at the end
+_OF_SWEEPS = {"start": "start", "end": "end", "failure": "end"}  # of a point: what it may be of its sweep
 
 
 def start_notifying(run_dir: RunDir, plan: LaunchPlan) -> Notifier | None:
@@ -77,12 +80,8 @@ class Notifier(threading.Thread):
             traceback.print_exc()
 
     def _tell(self, occasion: str, reason: str) -> None:
-        wanting = [one for one in self._channels if is_wanted(one.target.on, occasion)]
-        if wanting:
-            facts = facts_of(self._run_dir, self._plan, self._run_dir.status(), reason)
-            message = make_message(occasion, facts)
-            for channel in wanting:
-                channel.put(message)
+        status = self._run_dir.status()
+        tell(self._channels, self._run_dir, self._plan, occasion, status=status, reason=reason)
 
     def pause(self, seconds: float = LAST_SECONDS) -> None:
         """End without an end of the run: another supervisor goes on with it."""
@@ -105,6 +104,46 @@ class Notifier(threading.Thread):
         except Exception:  # noqa: BLE001 - as above
             traceback.print_exc()
         self.pause(deadline - time.monotonic())
+
+
+def tell(
+    ways: Sequence[Channel],
+    run_dir: RunDir,
+    plan: LaunchPlan,
+    occasion: str,
+    *,
+    status: Mapping[str, Any],
+    reason: str = "",
+) -> None:
+    """Hand a message to the ways that want it; of a sweep its points' first start and last end.
+
+    Args:
+        ways: of the run.
+        run_dir: the run.
+        plan: its plan.
+        occasion: what has come.
+        status: its state, since and reason.
+        reason: what is to be said in place of the status' own reason.
+    """
+    sweep = sweep_of(run_dir)
+    wanting = [way for way in ways if is_wanted(way.target.on, occasion, of_point=sweep is not None)]
+    if wanting:
+        message = make_message(occasion, facts_of(run_dir, plan, status, reason))
+        for way in wanting:
+            way.put(message)
+    if sweep is not None and occasion in _OF_SWEEPS:
+        _tell_of_sweep(ways, _OF_SWEEPS[occasion], sweep, run_dir, plan)
+
+
+def _tell_of_sweep(
+    ways: Sequence[Channel], occasion: str, sweep: SweepDir, run_dir: RunDir, plan: LaunchPlan
+) -> None:
+    wanting = [way for way in ways if occasion in way.target.on]
+    make = first_start if occasion == "start" else last_end
+    message = make(sweep, run_dir, plan) if wanting else None
+    if message is not None:
+        for way in wanting:
+            way.put(message)
 
 
 def channels(run_dir: RunDir, plan: LaunchPlan, values: dict[str, str]) -> Sequence[Channel]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.monitor.xids import of_program
 from orchestrator.notify.message import duration
 from orchestrator.states import State
 
@@ -37,6 +38,8 @@ class Occasions:
             self._starts += 1
             again = f"attempt {self._starts}: {self._why}" if self._why else f"attempt {self._starts}"
             return ("start", "") if self._starts == 1 else ("restart", again)
+        elif name == "gpu_fault" and of_program(event):
+            return None  # the script's mistake, of which its end tells
         elif name in _OCCASION and self._may_tell(_OCCASION[name], event):
             return _OCCASION[name], _words(name, event)
         return None
@@ -85,6 +88,14 @@ def of_end(state: State) -> str:
     return "end" if state in (State.SUCCEEDED, State.CANCELLED) else "failure"
 
 
-def is_wanted(on: tuple[str, ...], occasion: str) -> bool:
-    """Tell whether somebody who wants to be told of `on` is told of an occasion; a failure is an end too."""
+def is_wanted(on: tuple[str, ...], occasion: str, *, of_point: bool = False) -> bool:
+    """Tell whether somebody who wants to be told of `on` is told of an occasion; a failure is an end too.
+
+    Args:
+        on: the occasions that the job file names.
+        occasion: the one that has come.
+        of_point: of a point of a sweep, whose start and end are told for all points together.
+    """
+    if of_point:
+        return occasion in on and occasion not in ("start", "end")
     return occasion in on or (occasion == "failure" and "end" in on)

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from orchestrator.prepare import Prepared
 
 _SECONDS = 1200.0  # for all builds of one host, each of which takes a minute or two
+_TELL_SECONDS = 60.0  # of these, for the host to start, and to tell what did not end
 
 
 def ops_words(config: Mapping[str, Any] | None, build: Sequence[str] = ()) -> list[str]:
     """Return the program that tells of a host's operators, after building some of them."""
-    return ["python", NAME, "ops", json.dumps(judge_ops.request(config, build))]
+    return ["python", NAME, "ops", json.dumps(judge_ops.request(config, build, _SECONDS - _TELL_SECONDS))]
 
 
 def build_ops(prepared: Prepared, hosts: Sequence[Host], seconds: float) -> tuple[Host, ...]:
@@ -40,21 +41,35 @@ def build_ops(prepared: Prepared, hosts: Sequence[Host], seconds: float) -> tupl
         return tuple(hosts)
     config = prepared.plan.deepspeed
     builders = [host for host in hosts if host.name in wanted]
-    told = _ask(prepared, builders, {n: ops_words(config, ops) for n, ops in wanted.items()}, _SECONDS)
+    words = {name: ops_words(config, ops) for name, ops in wanted.items()}
+    told, silent = _ask(prepared, builders, words, _SECONDS)
     others = [host for host in hosts if "ops" in host.probes and host.name not in told]
-    told |= _ask(prepared, others, {host.name: ops_words(config) for host in others}, seconds)
-    return tuple(replace(h, probes=h.probes | told[h.name]) if h.name in told else h for h in hosts)
+    told |= _ask(prepared, others, {host.name: ops_words(config) for host in others}, seconds)[0]
+    asked = [replace(h, probes=h.probes | told.get(h.name, {})) for h in hosts]
+    return tuple(_with_silence(host, wanted, silent) for host in asked)
+
+
+def _with_silence(host: Host, wanted: Mapping[str, list[str]], silent: Mapping[str, str]) -> Host:
+    if host.name not in silent:
+        return host
+    data = judge_ops.not_built(host.probes["ops"], wanted[host.name], silent[host.name])
+    return replace(host, probes=host.probes | {"ops": data})
 
 
 def _ask(
     prepared: Prepared, hosts: Sequence[Host], words: Mapping[str, list[str]], seconds: float
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """Run a program on some hosts; return the data of those that gave some, by host and probe."""
+) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, str]]:
+    """Run a program on some hosts.
+
+    Returns:
+        The data of those that gave some, by host and probe; and the others' words on why not, by host.
+    """
     if not hosts:
-        return {}
+        return {}, {}
     plan = replace(prepared.plan, hosts=tuple(host.plan for host in hosts))
     programs = {host.plan.alias: [words[host.name]] for host in hosts}
     asked = Visit(programs=programs, files={NAME: program_zip()}, seconds=seconds)
     answers = visit(replace(prepared, plan=plan), asked).answers
     told = {name: read_answers(answer.stdout)[0] for name, answer in answers.items()}
-    return {name: data for name, data in told.items() if data}
+    silent = {name: answers[name].words or "it gave no answer" for name, data in told.items() if not data}
+    return {name: data for name, data in told.items() if data}, silent

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["HostAnswer", "Visit", "Visited", "bare", "check_id", "run_everywhere", "visit"]
 
 _OVER_SSH = ("pdsh", "ssh")  # the other launchers end what they have started
-_SWEEP_CONNECT = 3  # seconds
-_SWEEP_SECONDS = 10.0
+_SWEEP_CONNECT = 10  # seconds, with sshd's greeting, which a busy host is slow to send
+_SWEEP_SECONDS = 20.0
 MARK = ".check-"
 """Begins the name of a visit's run directory; lists of runs leave hidden folders out."""
 
@@ -84,6 +84,7 @@ def visit(prepared: Prepared, asked: Visit) -> Visited:
             if made_round.late and plan.backend in _OVER_SSH and not asked.sweep:
                 _sweep(prepared, made_round.late, plan.run_dir)
         finally:
+            shutil.rmtree(run_dir.path, ignore_errors=True)  # what a late host wrote into it meanwhile
             if made is not None:
                 _remove_empty(root, made)
 
@@ -100,11 +101,14 @@ def _sweep(prepared: Prepared, hosts: Sequence[PlannedHost], run_dir: str) -> No
 
 
 def bare(plan: LaunchPlan, hosts: Sequence[PlannedHost]) -> LaunchPlan:
-    """Return a plan for some hosts without what the job file has the start script do there."""
+    """Return a plan for some hosts without what the job file has the start script do there.
+
+    It has an id of its own: a host that was sent the run directory has the old start script there still.
+    """
     plain = replace(
         plan, control_port=0, workdir="/", snapshot=False, setup=(), env={}, secrets=(), templates=None
     )
-    return replace(plain, hosts=tuple(hosts), python="python3", container=None)
+    return replace(plain, run_id=check_id(), hosts=tuple(hosts), python="python3", container=None)
 
 
 def _remove_empty(folder: Path, last: Path) -> None:

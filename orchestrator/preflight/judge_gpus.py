@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.preflight.findings import Finding, fold_values, reference, size_text
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def _described(host: Host) -> str:
     rows = host.probes["gpus"]["gpus"]
     if not rows:
         count = host.probes["gpus"]["count"]
-        return f"{count} GPUs" if count else "no GPU"
+        return counted(count, "GPU") if count else "no GPU"
     kinds = {f"{row['name']} ({_gib(row)})" for row in rows}
     return f"{len(rows)} x {' and '.join(sorted(kinds))}"
 

@@ -63,7 +63,8 @@ def leftovers(case: Case) -> Iterator[Finding]:
         if said["count"]:
             runs = fold_names(sorted({process["run"] for process in said["processes"]}))
             pids = ", ".join(str(process["pid"]) for process in said["processes"][:5])
-            what = f"{said['count']} processes of other runs are there ({runs}; pids {pids})"
+            several = f"{said['count']} processes of other runs are there ({runs}; pids {pids})"
+            what = several if said["count"] > 1 else f"a process of another run is there ({runs}; pid {pids})"
             fix = "`orchestrate status RUN` tells whether it still runs; `orchestrate cancel RUN` ends it"
             yield Finding(name, "leftovers", "warn", what, fix)
         else:

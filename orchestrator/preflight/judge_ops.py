@@ -30,15 +30,18 @@ _FIXES = {
 }
 
 
-def request(config: Mapping[str, Any] | None, build: Collection[str] = ()) -> dict[str, Any]:
+def request(
+    config: Mapping[str, Any] | None, build: Collection[str] = (), seconds: float = 900
+) -> dict[str, Any]:
     """Return the request for the program `ops`.
 
     Args:
         config: DeepSpeed's configuration; None for a job without.
-        build: operators to build on this host (see to_build).
+        build: operators to build on this host (see to_build), one after another.
+        seconds: limit of all of them together.
     """
     needed = {device: [op.name for op in ops_needed(config or {}, device)] for device in ("cuda", "cpu")}
-    return {"ops": needed if config is not None else {}, "build": list(build), "seconds": 900}
+    return {"ops": needed if config is not None else {}, "build": list(build), "seconds": seconds}
 
 
 def to_build(answers: Mapping[str, Data]) -> dict[str, list[str]]:
@@ -69,6 +72,18 @@ def missing(name: str, data: Data) -> list[str]:
         "curand": name == "quantizer" and cuda and bool(tools["nvcc"]) and not tools["curand"],
     }
     return [what for what, is_missing in lacks.items() if is_missing]
+
+
+def not_built(data: Data, names: Collection[str], words: str) -> dict[str, Any]:
+    """Return a host's data with what is said of the operators that it was to build, and is not known to have.
+
+    Args:
+        data: of the program `ops`.
+        names: what was to be built.
+        words: why the host gave no answer.
+    """
+    failed = {"ok": False, "seconds": 0.0, "words": [words]}
+    return {**data, "built": {name: failed for name in names if not data["ops"][name]["cached"]}}
 
 
 def ops(case: Case) -> Iterator[Finding]:

@@ -92,7 +92,7 @@ class Measurement:
     repeats: int = 5
     seconds: float = 2.0
     patience: float = 10.0
-    start: float = 60.0
+    start: float = 120.0
 
     def request(self) -> dict[str, Any]:
         """Return what of a request is the same for all hosts."""
@@ -159,7 +159,7 @@ def _where(peer: Peer) -> dict[str, Any]:
     return {"peer": peer.name, "address": peer.address, "port": peer.port}
 
 
-def longest(hosts: int, *, seconds: float = 2.0, patience: float = 10.0, start: float = 60.0) -> float:
+def longest(hosts: int, *, seconds: float = 2.0, patience: float = 10.0, start: float = 120.0) -> float:
     """Return seconds after which a measurement of so many hosts has ended, even if one of them is dead."""
     meetings = rounds_for(hosts) + (hosts > 2)
     return start + 3 * patience + meetings * (4.0 + 2 * seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _PINGS = 4  # the quickest tells the clock best
 _PROBE_SECONDS = 3.0
+_SIGN_SECONDS = 5.0
 
 
 class Meeting:
@@ -60,7 +62,21 @@ class Meeting:
 
     def _ping(self, host: str) -> None:
         self._pings[host] += 1
+        self._send_ping(host)
+
+    def _send_ping(self, host: str) -> None:
         self.server.send(host, {"t": "ping", "sent": time.time()})
+
+    async def give_signs(self) -> None:
+        """Ping every host now and then; runs for ever.
+
+        A host that hears nothing for half a lease takes us for gone: the master, whose port the others are to
+        try, would not wait for one that is slow to come.
+        """
+        while True:
+            await asyncio.sleep(min(_SIGN_SECONDS, self._plan.lease / 6))
+            for name in self.hosts:
+                self._send_ping(name)
 
     def on_message(self, host: str, message: dict[str, Any], payload: bytes) -> None:
         """Take what a host says."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.preflight.package import sources, zipped
+from orchestrator.archive import zipped
+from orchestrator.preflight.package import sources
 
 NAME = "programs.pyz"
 """How the file is called on the hosts; the command is `python programs.pyz pairwise|ops|reach REQUEST`."""

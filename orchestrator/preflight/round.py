@@ -96,14 +96,19 @@ class Round:
         task = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, lambda: task and task.cancel())
+        signs = asyncio.create_task(self._meeting.give_signs())
         try:
-            await self._start()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_over(), self._asked.seconds)
+                await asyncio.wait_for(self._visit(), self._asked.seconds)
         finally:
+            signs.cancel()
             await self._close()
         answers = self._answers()
         return Visited(answers, self._meeting if self._asked.meet else None, await self._seen(answers))
+
+    async def _visit(self) -> None:
+        await self._start()
+        await self._all_over()
 
     async def _start(self) -> None:
         port = await self._listen()
@@ -194,7 +199,8 @@ class Round:
         code, words, seconds = self._codes.get(host.alias, (None, "", time.monotonic() - self._began))
         said = told_by(lines) or words if code else ""
         if code is None:
-            said = told_by(lines) or f"no answer in {self._asked.seconds:g} s"
+            told = told_by(lines)  # a greeting, or what the login warned of: it need not be why
+            said = f"no answer in {self._asked.seconds:g} s" + (f"; it said last: {told}" if told else "")
         pushed = host.alias in self._pushed or self._plan.shared_disk is False
         return HostAnswer(host.name, code, lines, said, round(seconds, 3), pushed)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.prepare import Prepared
 
 _OF_THE_JOB = frozenset({"job", "software"})  # these probes say nothing true under another python
-_SECOND_SECONDS = 15.0
+_SECOND_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,11 @@ def _second_look(prepared: Prepared, asked: Visit, hosts: Sequence[Host]) -> tup
     if not failed or plan.container is not None:
         return tuple(hosts)
     plain = bare(plan, failed)
-    probes = tuple(probe for probe in asked.probes if probe not in _OF_THE_JOB)
+    probes = ("sweep", *(probe for probe in asked.probes if probe not in _OF_THE_JOB))
     seconds = min(asked.seconds, _SECOND_SECONDS)
     again = visit(
         replace(prepared, plan=plain),
-        replace(asked, probes=probes, programs={}, files={}, meet=False, seconds=seconds),
+        replace(asked, probes=probes, sweep=plan.run_dir, programs={}, files={}, meet=False, seconds=seconds),
     )
     second = {host.name: host for host in gather(plain, again)}
     return tuple(_joined(host, second.get(host.name)) for host in hosts)

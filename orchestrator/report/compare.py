@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.report.document import VERSION
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ def _options(words: list[str]) -> Iterator[tuple[str, str]]:
 def _ran(document: dict[str, Any]) -> dict[str, str]:
     ran, git = document["ran"], document["ran"].get("git") or {}
     found = {name.replace("_", " "): str(ran[name]) for name in _RAN if name in ran}
-    changed = f", {git['changed']} files changed" if git.get("changed") else ""
+    changed = f", {counted(git['changed'], 'file')} changed" if git.get("changed") else ""
     return found | ({"git commit": f"{git['commit'][:12]}{changed}"} if git.get("commit") else {})
 
 

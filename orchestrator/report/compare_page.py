@@ -9,6 +9,7 @@ from orchestrator.report.plot import Drawn, Line, Plot, draw
 from orchestrator.report.plots import curve_lines
 from orchestrator.report.spent import shares
 from orchestrator.report.units import lasted, value_words
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ def figures(runs: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
     """Yield the name of each figure that a run has, and its value in every run."""
     yield "state", [run["state"] for run in runs]
     yield "time", [lasted(run["goodput"]["wall"]) for run in runs]
-    yield "ranks", [f"{run['ran']['ranks']} on {run['ran']['hosts']} hosts" for run in runs]
+    yield "ranks", [f"{run['ran']['ranks']} on {counted(run['ran']['hosts'], 'host')}" for run in runs]
     if any(run["goodput"]["share"] is not None for run in runs):
         yield "goodput", [value_words(run["goodput"]["share"], "share") for run in runs]
     for words, name, unit in _FIGURES:

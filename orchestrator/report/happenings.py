@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.forecast.words import plural, seconds, volume
 from orchestrator.hosts.ranges import fold_names, fold_numbers
+from orchestrator.monitor.xids import fault_words, of_program
 from orchestrator.report.units import lasted
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def said_of_hosts(events: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
 def _judged(event: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     if event["event"] in ("verdict", "ending"):
         return said | {"mark": "good" if event.get("state") == "SUCCEEDED" else "bad"}
+    if event["event"] == "gpu_fault" and of_program(event):
+        return said | {"mark": "mark"}
     return said
 
 
@@ -90,8 +93,8 @@ def _pruned(event: dict[str, Any]) -> str:
 
 
 def _fault(event: dict[str, Any]) -> str:
-    code = f" {event['code']}" if event.get("code") is not None else ""
-    return f"{event.get('host')}, GPU {event.get('gpu')}: {event.get('what')}{code} {event.get('text') or ''}"
+    said = f" ({event['text']})" if event.get("text") else ""
+    return f"{event.get('host')}, {fault_words(event)}{said}"
 
 
 def _versions(event: dict[str, Any]) -> str:
@@ -105,9 +108,7 @@ def _value(name: str, head: str = "") -> Callable[[dict[str, Any]], str]:
 
 _OF_A_HOST: dict[str, Callable[[dict[str, Any]], str]] = {
     "straggler": lambda event: f"slow: {event.get('words') or event.get('what')}",
-    "gpu_fault": lambda event: (
-        f"GPU {event.get('gpu')}: {event.get('what')} {event.get('code') or ''}".rstrip()
-    ),
+    "gpu_fault": fault_words,
     "oom_kill": lambda _: "the kernel killed for memory",
 }
 _TOLD: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {

@@ -125,7 +125,8 @@ def _marks(
     every = len(saves) // _MOST_MARKS + 1
     others = [event for event in here if event["kind"] != "checkpoint"][:_MOST_MARKS]
     for event in sorted([*saves[::-every], *others], key=lambda one: float(one["time"])):
-        yield _mark(_SHOWN[event["kind"]], event["words"], event["time"] - begin, wall)
+        sign, tone = _SHOWN[event["kind"]]
+        yield _mark((sign, event.get("mark") or tone), event["words"], event["time"] - begin, wall)
     first = document["verdict"].get("time")
     if first and attempt is document["attempts"][-1]:
         words = document["verdict"].get("summary") or "failed"

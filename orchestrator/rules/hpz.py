@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import Problem
 from orchestrator.hosts.topology import rank_map, uneven_hosts
 from orchestrator.rules.facts import FROZEN, HPZ, QGZ, QWZ, ZERO, rule
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ def hpz_exceeds_world(facts: Facts) -> Iterator[Problem]:
     """
     ranks = facts.pool.world_size
     if facts.active(HPZ) and facts.hpz > ranks:
-        what = f"an hpZ group is larger than the whole run of {ranks} ranks"
+        what = f"an hpZ group is larger than the whole run of {counted(ranks, 'rank')}"
         yield Problem(what, facts.where_feature(HPZ), str(facts.hpz), f"write {_of_a_host(facts)}")
 
 

@@ -16,6 +16,7 @@ from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Problem, SubmitError
+from orchestrator.slurm.refusals import meaning_of, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,20 +24,6 @@ if TYPE_CHECKING:
 
 _INHERITED = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SQUEUE|SACCT|PMI|PMIX)_")
 _KEPT = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
-_NOISE = re.compile(r"^(sbatch: )?(error: )?", re.MULTILINE)
-_ADVICE = (  # what sbatch says, lower case: what to do
-    ("invalid account", "correct cluster.slurm.account; `sacctmgr show assoc user=$USER` lists yours"),
-    ("invalid partition", "correct cluster.slurm.partition; `sinfo` lists them"),
-    ("invalid qos", "correct cluster.slurm.qos; `sacctmgr show assoc user=$USER format=qos` lists yours"),
-    ("more processors requested", "ask for fewer cluster.nodes or cluster.slurm.cpus_per_task"),
-    ("node count specification invalid", "ask for fewer cluster.nodes, or for another partition"),
-    ("node configuration is not available", "no node has what cluster.slurm asks for; see `sinfo -N -l`"),
-    ("invalid generic resource", "correct cluster.slurm.gres or gpus_per_node; see `sinfo -o '%N %G'`"),
-    ("invalid node name", "correct the names in cluster.include or cluster.exclude; `sinfo -N` lists them"),
-    ("time limit", "ask for less cluster.slurm.time; `sinfo` shows the limits"),
-    ("unable to contact slurm controller", "is slurmctld up? see `scontrol ping`"),
-    ("slurm_load", "is slurmctld up? see `scontrol ping`"),
-)
 
 
 def foreign_variables(environ: Mapping[str, str]) -> list[str]:
@@ -59,9 +46,8 @@ def submit_script(script: Path, more: Iterable[str] = ()) -> str:
     """
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
-            fix = "submit on a login node of the cluster, or set cluster.login: user@host"
             what = f"{program} is not installed on this machine"
-            raise SubmitError(Problem(what, "cluster.backend", "slurm", fix))
+            raise SubmitError(Problem(what, "cluster.backend", "slurm", meaning_of(what)[1]))
     from submitit import SlurmExecutor  # noqa: PLC0415 - only here, it costs every other command its start
     from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: PLC0415
 
@@ -89,11 +75,5 @@ def submit_script(script: Path, more: Iterable[str] = ()) -> str:
 
 def refusal(words: str) -> Problem:
     """Return what sbatch said when it refused a job, and what to do about it."""
-    said = "; ".join(dict.fromkeys(line for line in map(_cleaned, words.splitlines()) if line))
-    lower = said.lower()
-    fix = next((advice for key, advice in _ADVICE if key in lower), "")
-    return Problem(f"sbatch refused the job: {said}", "cluster.slurm", fix=fix)
-
-
-def _cleaned(line: str) -> str:
-    return _NOISE.sub("", line.strip())
+    said = said_by(words)
+    return Problem(f"sbatch refused the job: {said}", "cluster.slurm", fix=meaning_of(said)[1])

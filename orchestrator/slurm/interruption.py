@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 
 from orchestrator.slurm.queue import base_state, show_job
 from orchestrator.slurm.words import JobInfo, JobState
 from orchestrator.states import State
 from orchestrator.supervisor.scheduler import Interruption
 
+_PATIENCE = 20.0  # seconds
 _NODE_FAILURE = re.compile(r"srun: error: Node failure on (\S+)")
 _ENDS = {
     JobState.CANCELLED: (State.CANCELLED, "Slurm job {id} was cancelled (scancel)"),
@@ -33,7 +35,7 @@ def why_ending(job_id: str, restarts: int, heard: str = "") -> Interruption | No
         heard: what srun has printed. Only it tells a preemption or a node that is down once the job waits
             again (22.05).
     """
-    info = show_job(job_id)
+    info = _asked(job_id)
     if info is None:
         return None
     if info.restarts is not None and info.restarts > restarts:
@@ -45,7 +47,15 @@ def why_ending(job_id: str, restarts: int, heard: str = "") -> Interruption | No
         # A job that only ends because its batch script does is no interruption.
         return _preempting(info)
     ending, words = _ENDS[state]
-    return Interruption(ending, words.format(id=job_id))
+    return Interruption(ending, words.format(id=job_id), unclear=state is JobState.NODE_FAIL)
+
+
+def _asked(job_id: str) -> JobInfo | None:
+    """Ask slurmctld about a job until it answers: a verdict that follows from its silence would stand."""
+    deadline = time.monotonic() + _PATIENCE
+    while (info := show_job(job_id)) is None and time.monotonic() < deadline:
+        time.sleep(1)
+    return info
 
 
 def _requeued(info: JobInfo, heard: str) -> Interruption:
@@ -54,8 +64,9 @@ def _requeued(info: JobInfo, heard: str) -> Interruption:
     if info.preempted or "DUE TO PREEMPTION" in heard:
         return Interruption(State.PREEMPTED, f"Slurm preempted {again}", requeued=True)
     if down := _NODE_FAILURE.search(heard):
-        return Interruption(State.FAILED, f"Slurm declared {down[1]} down, ended {again}", requeued=True)
-    return Interruption(State.PREEMPTED, f"Slurm took the hosts of {again}", requeued=True)
+        told = f"Slurm declared {down[1]} down, ended {again}"
+        return Interruption(State.FAILED, told, requeued=True, unclear=True, host=down[1])
+    return Interruption(State.PREEMPTED, f"Slurm took the hosts of {again}", requeued=True, unclear=True)
 
 
 def _preempting(info: JobInfo) -> Interruption | None:

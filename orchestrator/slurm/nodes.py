@@ -13,7 +13,7 @@ from orchestrator.hosts.ranges import RangeSyntaxError, expand_nodelist
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-_ASK_SECONDS = 5.0
+_ASK_SECONDS = 30.0  # no answer counts as none: the job would forget what its user excludes
 _EXCLUDED = re.compile(r"\bExcNodeList=(\S+)")
 _ADDRESS = re.compile(r"\bNodeAddr=(\S+)")
 _PORT = re.compile(r"\bPort=([0-9]+)")

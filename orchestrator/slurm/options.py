@@ -11,6 +11,7 @@ from orchestrator.hosts.filters import apply_filters, named_hosts
 from orchestrator.hosts.ranges import fold_names
 from orchestrator.job.slurm_grammar import Resource, gpu_items, gres_items, node_names
 from orchestrator.job.slurm_spec import SlurmSpec
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,12 +145,12 @@ def _included(cluster: ClusterSpec) -> tuple[str, ...]:
     _check_names(names, "include")
     if cluster.nodes not in (None, len(names)):
         what = (
-            f"names {len(names)} hosts and cluster.nodes is {cluster.nodes}: Slurm reads --nodelist as "
-            '"the allocation contains all of these", so it can only say exactly which hosts to use'
+            f"names {counted(len(names), 'host')} and cluster.nodes is {cluster.nodes}: Slurm reads "
+            '--nodelist as "the allocation contains all of these", so it can only say exactly which '
+            "hosts to use"
         )
-        fix = (
-            f"name exactly {cluster.nodes} hosts or leave out cluster.nodes; for a choice use cluster.exclude"
-        )
+        exactly = f"name exactly {counted(cluster.nodes or 0, 'host')} or leave out cluster.nodes"
+        fix = f"{exactly}; for a choice use cluster.exclude"
         raise FilterError(Problem(what, "include", text, f"{fix} or cluster.slurm.constraint"))
     return names
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.slurm.allocation import Allocation
     from orchestrator.supervisor.scheduler import Interruption
 
-_ASK_SECONDS = 5.0
+_ASK_SECONDS = 60.0  # for all questions about one end, to a slurmctld that is busy
 
 
 class SlurmScheduler:
@@ -78,15 +78,19 @@ class SlurmScheduler:
         if not self._slurm.requeue:
             return "cluster.slurm.requeue is false"
         await asyncio.to_thread(see_down, without)
-        info = await asyncio.to_thread(show_job, self.allocation.job_id)
-        if info is not None and (info.restarts or 0) > self.allocation.restarts:
-            return ""  # Slurm has done so itself, when it declared the host down
+        if await self._is_queued_again():
+            return ""
         code, said = await _scontrol("requeue", self.allocation.job_id)
         if code:
-            return said
+            return "" if await self._is_queued_again() else said
         if without:
             await self._leave_out(without)
         return ""
+
+    async def _is_queued_again(self) -> bool:
+        """Tell whether Slurm did it itself: it declared a host down, or the grace time was over meanwhile."""
+        info = await asyncio.to_thread(show_job, self.allocation.job_id)
+        return info is not None and (info.restarts or 0) > self.allocation.restarts
 
     async def _leave_out(self, hosts: Sequence[str]) -> None:
         """Add hosts to what the job excludes, unless it would never start again for that."""

@@ -82,7 +82,7 @@ class Attempt:
             await self._pusher.start(list(self._plan.hosts))
         starting = Starting(self._plan, self.board)
         await starting.run(self._plan.start_timeout if known is None else self._plan.lease)
-        if self.board.ending is None:
+        if known is not None and self.board.ending is None:
             self._run_dir.write_status(State.RUNNING)
 
     def _on_exit(self, alias: str, code: int, words: str) -> None:

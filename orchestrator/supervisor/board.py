@@ -81,7 +81,8 @@ class Board:
             self.server.send(name, message)
 
     def give_start(self, orders: dict[str, dict[str, Any]]) -> None:
-        """Order every host to start its ranks."""
+        """Order every host to start its ranks; who sees a rank sees a run that runs."""
+        self._run_dir.write_status(State.RUNNING)
         self.orders = orders
         for name, order in orders.items():
             self.server.send(name, order)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
 
-_SECONDS = 8.0  # on a machine that is busy; a reader that finds no diagnosis makes its own
+_SECONDS = 20.0  # on a machine that is busy; a reader that finds no diagnosis makes its own
 
 
 def write_diagnosis(run_dir: RunDir) -> None:

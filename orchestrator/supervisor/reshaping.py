@@ -12,6 +12,7 @@ from orchestrator.checkpoints.owner import note_renamed
 from orchestrator.checkpoints.universal import zero_ranks
 from orchestrator.checkpoints.universal_make import Conversion, conversion_for
 from orchestrator.states import State
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.checkpoints.universal import Start
@@ -49,7 +50,8 @@ class Reshaping:
         tag = self._start.tag
         told = {"tag": tag.name, "ranks": tag.world_size, "universal": self._start.name}
         self._run_dir.add_event("reshape", **told)
-        words = f"converting {tag.name}, of {tag.world_size} ranks, for {self._ranks}"
+        saved_by = counted(tag.world_size or 0, "rank")
+        words = f"converting {tag.name}, of {saved_by}, for {self._ranks}"
         self._run_dir.write_status(State.STARTING, words)
         notes = await asyncio.to_thread(self._conversion.run)
         self._run_dir.add_event("reshaped", **told, notes=notes)

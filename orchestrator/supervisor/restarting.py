@@ -13,7 +13,8 @@ from orchestrator.agent.main import TOLD_TO_END
 from orchestrator.rundir import read_json
 from orchestrator.states import State
 from orchestrator.supervisor.beginning import CLOCK_SECONDS
-from orchestrator.verdict.judge import Verdict
+from orchestrator.verdict.judge import Cause, Verdict
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.plan import LaunchPlan
@@ -50,7 +51,7 @@ class Restarting:
             return None
         last = [attempt.verdict_file for attempt in self._run_dir.attempts()][-1:]
         said = _summary_in(last[0]) if last else ""
-        reason = f"queued again {times} times, and max_restarts is {limit}"
+        reason = f"queued again {counted(times, 'time')}, and max_restarts is {limit}"
         return Verdict(State.FAILED, f"{reason}; the last attempt: {said}" if said else reason)
 
     def _counted(self, before: float = math.inf) -> int:
@@ -74,10 +75,11 @@ class Restarting:
             return verdict
         told = {"state": found.state, "reason": found.reason, "requeued": found.requeued}
         self._run_dir.add_event("interruption", **told)
-        if found.requeued and found.state is State.FAILED and any(host.lost for host in verdict.hosts):
+        if found.unclear and any(host.lost for host in verdict.hosts):
             return verdict  # it has noticed what we had
         hosts = tuple(_not_its_fault(host) for host in verdict.hosts)
-        return Verdict(found.state, found.reason, hosts=hosts)
+        causes = (Cause(found.host, None, None, None, None, found.reason, None),) if found.host else ()
+        return Verdict(found.state, found.reason, next(iter(causes), None), causes, hosts)
 
     def _heard(self, number: int) -> str:
         try:

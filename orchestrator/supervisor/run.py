@@ -13,19 +13,18 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from orchestrator.agent.processes import read_process
 from orchestrator.errors import CheckpointError, JobFileError, SubmitError
 from orchestrator.notify.later import tell_of_end
 from orchestrator.notify.notifier import start_notifying
-from orchestrator.rundir import RunDir, write_json
+from orchestrator.rundir import RunDir, known_process, write_json
 from orchestrator.states import State
 from orchestrator.supervisor import told
 from orchestrator.supervisor.attempt import Attempt
 from orchestrator.supervisor.beginning import begin_attempt, first_attempt, place_attempt
+from orchestrator.supervisor.choosing import make_scheduler
 from orchestrator.supervisor.diagnosing import write_diagnosis
 from orchestrator.supervisor.keeping import start_keeping
 from orchestrator.supervisor.restarting import Restarting
-from orchestrator.supervisor.scheduler import Scheduler, make_scheduler
 from orchestrator.supervisor.watching import start_watching
 from orchestrator.verdict.document import to_json
 from orchestrator.verdict.judge import Verdict
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.checkpoints.universal import Start
     from orchestrator.plan import LaunchPlan
     from orchestrator.supervisor.reshaping import Reshaping
+    from orchestrator.supervisor.scheduler import Scheduler
     from orchestrator.supervisor.watching import Watching
 
 _CANCEL_POLL = 0.2  # seconds
@@ -71,16 +71,24 @@ def supervise(path: Path) -> int:
 
 def _refusal(lock: int, run_dir: RunDir, plan: LaunchPlan) -> str:
     """Return why this process may not drive the run; "" when it may."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return "has a supervisor already"
-    if run_dir.verdict() is not None:
+    alone = _locked(lock)
+    if run_dir.verdict() is not None:  # who has written it keeps the lock until the last messages are out
         return "has a verdict already"
+    if not alone:
+        return "has a supervisor already"
     begun = "supervisor" in run_dir.record()
     if begun and plan.slurm is None and not run_dir.attempts()[-1].control_file.exists():
         return "has been given up by its hosts, the lease has run out; submit the job again"
     return ""
+
+
+def _locked(handle: int) -> bool:
+    """Lock a file for this process; tell whether nobody else has."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _supervise(run_dir: RunDir, plan: LaunchPlan, scheduler: Scheduler) -> int:
@@ -128,13 +136,8 @@ def _own_log(run_dir: RunDir, plan: LaunchPlan) -> str:
 
 def _record_ourselves(run_dir: RunDir) -> float:
     """Write down which process drives the run; return when its first supervisor did (epoch seconds)."""
-    own = read_process(os.getpid())
     record = run_dir.record()
-    record["supervisor"] = {
-        "pid": os.getpid(),
-        "started": None if own is None else own.started,
-        "host": socket.gethostname(),
-    }
+    record["supervisor"] = known_process(os.getpid())
     started = float(record.setdefault("started", time.time()))
     write_json(run_dir.record_file, record)
     return started

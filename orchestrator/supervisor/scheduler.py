@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,12 +22,16 @@ class Interruption:
         reason: in words.
         requeued: the scheduler has queued the run again, and will start another supervisor for it.
         may_requeue: it has not, but the run may ask for that.
+        unclear: it gives no reason, or only that a host failed: one that the run has lost itself says more.
+        host: the host that it declares down; empty for none.
     """
 
     state: State
     reason: str
     requeued: bool = False
     may_requeue: bool = False
+    unclear: bool = False
+    host: str = ""
 
 
 class Scheduler(Protocol):
@@ -86,17 +89,3 @@ class FixedHosts:
         """Refuse: there is no queue."""
         del without
         return "there is no queue"
-
-
-def make_scheduler(plan: LaunchPlan) -> Scheduler:
-    """Return the plan's scheduler.
-
-    Raises:
-        SubmitError: the plan wants a Slurm job, and this process is in none.
-    """
-    if plan.slurm is None:
-        return FixedHosts()
-    from orchestrator.slurm.allocation import read_allocation  # noqa: PLC0415 - only Slurm jobs have one
-    from orchestrator.slurm.scheduler import SlurmScheduler  # noqa: PLC0415
-
-    return SlurmScheduler(read_allocation(os.environ), plan.slurm)

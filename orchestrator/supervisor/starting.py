@@ -84,7 +84,8 @@ class Starting:
             state.route = None
         probe = {"t": "probe", "addresses": [address], "port": port, "timeout": route.PROBE_SECONDS}
         self._board.broadcast(probe)
-        await self._board.until(self._all_answered, 2 * route.PROBE_SECONDS)
+        # An agent that is only slow answers: who has none when the lease is over is lost, which ends this.
+        await self._board.until(self._all_answered, max(2 * route.PROBE_SECONDS, self._plan.lease))
         return all(state.route is not None and state.route["address"] for state in self._hosts)
 
     def _all_answered(self) -> bool:

@@ -17,7 +17,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.collector.collect import END
+from orchestrator.collector import END
 from orchestrator.collector.hang import judge
 from orchestrator.monitor.records import Records
 from orchestrator.monitor.stacks import where

@@ -96,7 +96,7 @@ def start_sweep(directory: SweepDir) -> str | None:
         job_id = submit_script(directory.batch_script)
     except SubmitError as error:
         for _, run in directory.points():
-            submit.refuse(run, str(error))
+            submit.refuse(run, error)
         raise
     submitted = time.time()
     for point, run in directory.points():

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator import prepare
 from orchestrator.errors import JobFileError, Problem
+from orchestrator.forecast.examine import prepare_or_tell
 from orchestrator.job import load_job
 from orchestrator.job.matrix import at_once
+from orchestrator.prepare import new_run_id
 from orchestrator.sweep.sweepdir import SweepDir
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def prepare_sweep(
     Raises:
         JobFileError: a point is wrong, or points get in each other's way.
     """
-    directory = SweepDir(job.spec.run_root.absolute() / (sweep_id or prepare.new_run_id(job.spec.name)))
+    directory = SweepDir(job.spec.run_root.absolute() / (sweep_id or new_run_id(job.spec.name)))
 
     def prepared(point: Point) -> Prepared:
         loaded = load_job(job.path, (*overrides, *point.settings), base_dir=job.base_dir)
@@ -102,11 +103,8 @@ def _prepare_point(
     allocation: Allocation | None,
 ) -> Prepared:
     spec = loaded.spec.model_copy(update={"run_root": directory.path})
-    ready = replace(loaded, spec=spec)
-    try:
-        return prepare.prepare(ready, environ, directory.run_id(point.index), allocation)
-    except JobFileError as error:
-        raise JobFileError(*map(loaded.located, error.problems)) from error
+    placed = replace(loaded, spec=spec)
+    return prepare_or_tell(placed, environ, directory.run_id(point.index), allocation)
 
 
 def _placed(point: Point, problem: Problem) -> Problem:

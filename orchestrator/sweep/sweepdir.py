@@ -2,6 +2,7 @@
 
 <run_root>/<sweep_id>/
 job.yaml sweep.json sweep.log cancel slurm.sbatch slurm-JOB_INDEX.out
+told.start told.end                       somebody has told of these (`notify`)
 <sweep_id>.<index>/                       a run directory per point
 """
 

@@ -78,9 +78,9 @@ def test_the_same_agent_is_the_same_bytes():
     assert agent_zip() == agent_zip()
 
 
-def test_every_source_travels(agent_file):
+def test_every_source_travels_with_its_bytecode(agent_file):
     import zipfile
 
-    names = {f"agent/{path.name}" for path in SOURCES}
+    names = {f"agent/{path.name}{end}" for path in SOURCES for end in ("", "c")}
     assert set(zipfile.ZipFile(agent_file).namelist()) == names | {"__main__.py"}
     assert (ROOT / "orchestrator/agent/entry.py") in SOURCES

@@ -132,7 +132,7 @@ def test_following_a_host_goes_on_when_the_next_attempt_is_without_it(zero_run, 
         (later.logs / "node1.rank0.out").write_text("without it\n")
     (later.logs / "node2.rank2.out").write_text("again there\n")
     zero_run.write_verdict({"state": "FAILED", "summary": "", "ended": 1.0})
-    shown = process.communicate(timeout=20)[0].splitlines()
+    shown = process.communicate(timeout=120)[0].splitlines()
     assert shown[-1] == "node2:2 again there"
     assert process.returncode == 0
 

@@ -21,7 +21,7 @@ SAVES = Place("/x/train.py", 99, "save", waiting=False)
 
 
 def _ranks(*active: float, known: bool = True) -> list[Rank]:
-    return [Rank(rank, f"node-{rank // 2}", NOW - ago, known) for rank, ago in enumerate(active)]
+    return [Rank(rank, f"node-{rank // 2}", NOW - ago, known, NOW) for rank, ago in enumerate(active)]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,7 @@ def test_the_silent_ones_are_told_longest_first():
         (_ranks(1, 1, 1), NOW - 900),  # everybody does something
         (_ranks(1, 200, 1), NOW - 5),  # a step was done: nobody waits
         (_ranks(1, 200, 1, known=False), NOW - 900),  # who knows what the unmeasured do
+        ([Rank(0, "node-0", NOW - 200, known=True, measured=NOW - 100)], NOW - 900),  # silent for 100 s
         ([], 0.0),
     ],
 )
@@ -164,6 +165,20 @@ def test_ranks_that_tell_longer_steps_make_their_host_a_straggler():
     assert [(event["host"], event["what"], event["value"]) for event in told] == [
         ("node-3", "step_time", 2.0)
     ]
+
+
+def test_one_measurement_is_not_compared_twice():
+    """A busy machine measures late: what a rank did before the first step would count again and again."""
+    facts = Facts({rank: Seen(f"node-{rank}", 0, NOW, float(rank == 2), runs=True) for rank in range(3)})
+    facts.stepped = NOW
+    rules = Rules(MonitorPlan(), 1.0)
+    assert [event for second in range(5) for event in rules.look(facts, NOW + second)] == []
+    told = []
+    for second in range(5, 9):
+        for seen in facts.ranks.values():
+            seen.sampled = NOW + second
+        told += [event["host"] for event in rules.look(facts, NOW + second)]
+    assert told == ["node-2"]
 
 
 def test_idle_gpus_are_not_compared():

@@ -223,7 +223,7 @@ def test_apptainer_understands_the_command(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.stdout == f"{odd}\nseen\nwritable\nread-only\n{ODD}\n", done.stderr
     assert (odd / "here").exists()

@@ -16,6 +16,7 @@ from orchestrator.monitor.stacks import where
 from orchestrator.supervisor import dump_box, dumping
 from orchestrator.supervisor.board import Board
 from tests import samples
+from tests.asleep import await_sleep
 
 pytestmark = pytest.mark.skipif(dumping.own_tool() is None, reason="py-spy is not installed")
 STUCK = """
@@ -63,7 +64,7 @@ class Agent:
         self.thread.join()
 
 
-def collected(tmp_path, dumper, pids: dict[int, int], ranks: list[int], seconds: float = 40):
+def collected(tmp_path, dumper, pids: dict[int, int], ranks: list[int], seconds: float = 300):
     """Return what was collected, the board and the attempt; node2, of ranks 2 and 3, has no agent."""
     run = samples.run_dir(tmp_path)
 
@@ -85,6 +86,7 @@ def collected(tmp_path, dumper, pids: dict[int, int], ranks: list[int], seconds:
 def test_stacks_come_with_their_place_and_are_kept(tmp_path, python):
     stuck = python(STUCK)
     stuck.stdout.readline()
+    await_sleep(stuck.pid, program="python")
     dumper = agent_dumping.Dumper(sys.executable, str(tmp_path / "given"))
     found, board, attempt = collected(tmp_path, dumper, {1: stuck.pid}, [1])
     assert (found[1].host, found[1].how, found[1].file, found[1].why) == (
@@ -98,6 +100,7 @@ def test_stacks_come_with_their_place_and_are_kept(tmp_path, python):
 def test_a_host_without_py_spy_gets_ours(tmp_path, python, monkeypatch):
     stuck = python(STUCK)
     stuck.stdout.readline()
+    await_sleep(stuck.pid, program="python")
     dumper = agent_dumping.Dumper(sys.executable, str(tmp_path / "given"))
     monkeypatch.setattr(agent_dumping, "find_tool", lambda _, given: given if Path(given).exists() else None)
     found, board, _ = collected(tmp_path, dumper, {1: stuck.pid}, [1])
@@ -107,6 +110,7 @@ def test_a_host_without_py_spy_gets_ours(tmp_path, python, monkeypatch):
 
 def test_ranks_without_stacks_are_aborted_at_the_end_and_leave_them_then(tmp_path, spawn):
     other = spawn("sleep", "600")
+    await_sleep(other.pid)
     dumper = agent_dumping.Dumper(sys.executable, str(tmp_path / "given"))
     found, board, attempt = collected(tmp_path, dumper, {0: other.pid}, [0])
     assert (found[0].how, found[0].why) == ("", "it runs no Python")

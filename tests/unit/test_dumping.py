@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.agent import dumping, flight
 from orchestrator.monitor.stacks import where
+from tests.asleep import await_sleep
 
 STUCK = """
 import time
@@ -21,6 +22,13 @@ read_batch()
 """
 TOOL = dumping.find_tool(sys.executable, "")
 needs_py_spy = pytest.mark.skipif(TOOL is None, reason="py-spy is not installed")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Have as much of it with py-spy and the recorder as with anything else."""
+    monkeypatch.setattr(dumping, "_SECONDS", 120.0)
+    monkeypatch.setattr(flight, "_SECONDS", 120.0)
 
 
 def answers(dumper: dumping.Dumper, count: int) -> list[tuple[dict, bytes]]:
@@ -38,6 +46,8 @@ def test_a_rank_is_dumped_below_the_shell_that_started_it(spawn, tmp_path):
     (tmp_path / "script.py").write_text(STUCK)
     shell = spawn("sh", "-c", f"{sys.executable} {tmp_path}/script.py; true")
     assert shell.stdout.readline() == "there\n"
+    await_sleep(shell.pid, program="sh")
+    await_sleep(*dumping.python_processes(shell.pid), program="python")
     dumper = dumping.Dumper(sys.executable, str(tmp_path / "given"))
     for _ in range(2):  # an order that comes again is done once
         dumper.order({"id": 1, "ranks": [3, 4]}, {3: shell.pid, 9: 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -16,16 +17,17 @@ def wait_for_zombie(pid):
 
 
 def test_its_own_exit_code_is_what_is_seen(monkeypatch, caplog):
-    real = os.waitpid
+    real, late = os.waitpid, threading.Event()
 
     def slow(pid, options):
-        time.sleep(0.3)  # asyncio's watcher comes late
+        late.wait(120)  # asyncio's watcher comes late
         return real(pid, options)
 
     async def end():
         process = await asyncio.create_subprocess_exec("sh", "-c", "exit 3", start_new_session=True)
         wait_for_zombie(process.pid)
-        await end_process(process)
+        threading.Timer(0.1, late.set).start()
+        await end_process(process, seconds=120)
         return process.returncode
 
     monkeypatch.setattr("os.waitpid", slow)

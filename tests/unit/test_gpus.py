@@ -128,7 +128,8 @@ def test_a_driver_that_does_not_answer_is_told_of_once(monkeypatch):
     assert (fault["what"], watch.faults(), watch.readings()) == ("driver", [], {})
 
 
-def test_an_xid_of_the_last_moment_is_told(library):
+def test_an_xid_of_the_last_moment_is_told(library, monkeypatch):
+    monkeypatch.setattr("orchestrator.agent.measuring._LAST_SECONDS", 120.0)
     watch = GpuWatch(["0", "1"], 0.5, library)
     watch.ask_now()  # nothing has been begun
     watch.start()

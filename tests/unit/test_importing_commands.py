@@ -167,6 +167,17 @@ def test_every_option_that_is_not_carried_is_named(imported):
     assert dropped == {"max_restarts", "tee", "rdzv_id", "role"}
 
 
+@pytest.mark.parametrize("tool", ["torchrun", "deepspeed", "accelerate launch --cpu"])
+def test_dashes_go_to_the_script_where_the_tool_passes_them_on(imported, tool):
+    data, notes = imported(f"{tool} train.py -- --a -- b")
+    assert data["train"]["args"] == ["--a", "--", "b"]  # as the tool's own parser has it, up to Python 3.13
+    assert any(note.startswith("not carried: command line: --: ") for note in notes)
+    data, notes = imported(f"{tool} -- train.py --a -- b")
+    assert data["train"]["args"] == ["--a", "--", "b"]
+    assert not any(": --: " in note for note in notes)
+    assert imported("python train.py -- --a")[0]["train"]["args"] == ["--", "--a"]
+
+
 def test_deepspeed_passes_local_rank_and_the_job_does_not(imported):
     assert any("--local_rank" in note for note in imported("deepspeed train.py")[1])
     assert not any("--local_rank" in note for note in imported("deepspeed --no_local_rank train.py")[1])

@@ -39,7 +39,7 @@ def loaded(here, *words: str) -> set[str]:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PROGRAM, *words]
     done = subprocess.run(
-        command, cwd=here, env=environ, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=here, env=environ, capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.rpartition("LOADED")[2].split())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from orchestrator.errors import JobFileError, LoginError
 from orchestrator.job import load_job
-from orchestrator.login import records
+from orchestrator.login import frames, records
+from orchestrator.login.client import Connection
 from orchestrator.login.install import Program, shell_command
 from orchestrator.login.jobfile import as_setting, parcel
 from orchestrator.login.place import Place, runtime_dir
@@ -172,6 +174,19 @@ def test_a_folder_that_others_may_enter_is_not_used(job):
     runtime_dir().chmod(0o755)
     with pytest.raises(LoginError, match="open to others"):
         runtime_dir()
+
+
+def test_a_kept_connection_that_ends_as_it_is_asked_is_made_again(runtime, monkeypatch):
+    connection = Connection({"host": "node1"})
+    (dead, gone), (ours, theirs) = socket.socketpair(), socket.socketpair()
+    gone.close()
+    frames.send(theirs, frames.STARTED)
+    dialled = iter([dead, None, None])
+    monkeypatch.setattr(connection, "_dial", lambda: next(dialled))
+    monkeypatch.setattr(connection, "_open", lambda: ours)
+    with ours, theirs:
+        assert connection.start("true") is ours
+        assert frames.receive(theirs)[0] == frames.REQUEST
 
 
 def test_a_command_line_survives_a_shell():

@@ -26,7 +26,7 @@ def bootstrap(home, archive: bytes, pins=(), size: int | None = None, **environ:
         env=given | {"HOME": str(home)} | environ,
         capture_output=True,
         check=True,
-        timeout=120,
+        timeout=300,
     )
     mark, *lines = done.stdout.decode().rstrip("\n").split("\n")
     assert mark == "\x1emark"

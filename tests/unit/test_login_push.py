@@ -58,7 +58,7 @@ def test_rules_mean_what_they_mean_to_rsync(tree, tmp_path, rules):
     subprocess.run(
         ["rsync", "-a", "--filter=- /runs/", *filters, f"{tree}/", f"{tmp_path}/copy/"],
         check=True,
-        timeout=60,
+        timeout=240,
     )
     copied = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*")}
     assert sent(tree, rules) == {name for name in copied if (tmp_path / "copy" / name).is_file()}

@@ -86,6 +86,7 @@ def test_what_found_no_room_at_the_submit_side_is_sent_again(tmp_path, monkeypat
     source, here = tmp_path / "there", store(tmp_path)
     source.mkdir()
     (source / NAME).write_bytes(b"x" * 400_000)
+    monkeypatch.setattr(logship, "_PATIENCE", 3600.0)
     ship = LogShip(str(source), "node1")
     logs = here._attempt.logs
     logs.rename(tmp_path / "full")

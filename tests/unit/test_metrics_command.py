@@ -7,7 +7,6 @@ import io
 import json
 
 import click as click_module
-import pandas as pd
 import pytest
 
 from orchestrator.cli.login import _words
@@ -79,6 +78,8 @@ def test_json_lines_are_the_records_that_were_asked_for(run, words, selection):
 
 
 def test_csv_has_every_column_and_pandas_reads_both(run):
+    import pandas as pd
+
     add(run, kind="step", rank=0, step=31, loss="NaN", my_metric=3)
     table = pd.read_csv(io.StringIO(metrics("--csv")))
     assert list(table.columns)[: len(OUT)] == list(OUT)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -24,6 +23,7 @@ from orchestrator.states import State
 from tests import samples
 from tests.contract.product import wait_until
 from tests.made_run import made_run
+from tests.ports import free_port
 from tests.receivers import served
 from tests.testbed.fixtures import require
 
@@ -161,12 +161,10 @@ def test_a_real_prometheus_scrapes_it(run, tmp_path):
 @contextlib.contextmanager
 def prometheus(folder, port):
     """Run a Prometheus that scrapes a port of this machine; yield a function that asks it."""
-    config = {"scrape_configs": [{"job_name": "runs", "scrape_interval": "200ms", "scrape_timeout": "200ms",
+    config = {"scrape_configs": [{"job_name": "runs", "scrape_interval": "1s", "scrape_timeout": "1s",
               "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}  # fmt: skip
     (folder / "prometheus.yml").write_text(json.dumps(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        own = free.getsockname()[1]
+    own = free_port()
     words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(

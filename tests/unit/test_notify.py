@@ -102,6 +102,8 @@ def test_a_slow_host_is_told_once_in_six_hours_and_a_fault_once_in_one():
     assert told is not None
     assert (told[0], "79" in told[1]) == ("fault", True)
     assert occasions.of({"event": "oom_kill", "host": "a", "text": "python", "time": 60.0}) is None
+    assert occasions.of(fault | {"host": "b", "code": 31, "time": 0.0}) is None  # the script's own
+    assert occasions.of(fault | {"host": "b", "time": 1.0}) is not None
 
 
 def test_a_hang_says_who_where_and_who_waits():
@@ -156,7 +158,7 @@ def test_start_hang_and_end_are_told_once_each(tmp_path, web):
     run.metrics_file.write_text(json.dumps(line) + "\n")
     end(run, State.FAILED, "rank 3 failed")
     write_json(run.diagnosis_file, {"summary": "rank 3 ran out of memory", "advice": ["a smaller batch"]})
-    notifier.finish()
+    notifier.finish(120)
     assert [(path, body["event"]) for path, body in web.got] == [
         ("/t", "start"),
         ("/t", "hang"),
@@ -179,14 +181,14 @@ def test_another_supervisor_does_not_tell_again_what_was_told(tmp_path, web):
     run = told_run(tmp_path, web.url, on=("start", "restart"))
     run.add_event("start")
     first = start_notifying(run, run.plan())
-    first.pause()
+    first.pause(120)
     run.add_event("requeue", reason="a host was lost")
     run.add_event("start")
     assert run.notify_file.exists()
     second = Notifier(run, run.plan())  # it was away while those were written, and so was everybody else
     second.start()
     run.add_event("start")
-    second.finish()
+    second.finish(120)
     assert [body["event"] for _, body in web.got] == ["restart"]
     assert "attempt 3: a host was lost" in web.got[0][1]["text"]
 

@@ -264,6 +264,16 @@ def test_sharing_hosts_are_told_of_the_wait_and_of_other_processors():
     assert "share the folder" in facts
 
 
+def test_a_host_that_was_lost_while_it_built_is_told():
+    """Of two operators it was to build, one is there."""
+    answer = data(cached=False)
+    answer["ops"]["fused_adam"] = {**STATE, "folder": "/cache/fused_adam"}
+    found, _ = judged(judge_ops.not_built(answer, ["quantizer", "fused_adam"], "no answer in 1200 s"))
+    assert [(each.level, each.what) for each in found] == [
+        ("bad", "quantizer could not be built: no answer in 1200 s")
+    ]
+
+
 def test_facts_tell_what_was_built_and_how_long_it_took():
     _, facts = judged(data(built={"quantizer": {"ok": True, "seconds": 31.4, "words": []}}))
     assert facts == "quantizer: compiled already on node1; quantizer built on node1 in 31 s"

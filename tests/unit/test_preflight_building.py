@@ -29,7 +29,7 @@ def test_the_lock_of_a_builder_that_was_ended_or_died_is_taken_away(tmp_path):
     lock = tmp_path / "lock"
     assert watched(lock, 3) is None
     assert not lock.exists()
-    assert watched(lock, 60, HOLDER.replace("sleep(300)", "sleep(1); os.kill(os.getpid(), 9)")) == -9
+    assert watched(lock, 300, HOLDER.replace("sleep(300)", "sleep(4); os.kill(os.getpid(), 9)")) == -9
     assert not lock.exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ import pytest
 from orchestrator.preflight import probes
 from orchestrator.preflight.package import check_zip
 from orchestrator.preflight.probes import disks, gpus, machine, software
+from tests.asleep import await_sleep
 from tests.unit.test_agent_syntax import NEWER_THAN_3_8, imported
 
 SOURCES = sorted(Path(probes.__file__).parent.glob("*.py"))
@@ -58,7 +60,8 @@ def test_bytecode_of_another_python_does_no_harm(tmp_path):
 
 
 def test_every_module_comes_with_its_bytecode():
-    sources = {name for name in names() if name.endswith(".py") and name != "__main__.py"}
+    empty = {"orchestrator/__init__.py", "orchestrator/preflight/__init__.py"}
+    sources = {name for name in names() if name.endswith(".py")} - {"__main__.py"} - empty
     assert {f"{name}c" for name in sources} <= names()
     assert check_zip() == check_zip()
 
@@ -143,17 +146,21 @@ def test_a_sweep_from_the_swept_directory_answers_and_takes_it_back(tmp_path):
     run_dir.mkdir()
     (run_dir / "pushed").touch()
     (run_dir / "agent.pyz").write_bytes(check_zip())
-    (run_dir / "hang.sh").write_text("sleep 300 & wait\n")
+    (run_dir / "hang.sh").write_text("sleep 600 & echo $!; wait\n")
     config = {"check": {"sweep": str(run_dir)}}
     code = "import sys; sys.path.insert(0, sys.argv[1]); from orchestrator.preflight.probes import sweeping; "
     code += f"print(sweeping.sweep({config}, {{}}))"
-    with subprocess.Popen(["sh", str(run_dir / "hang.sh")]) as hung:
+    with subprocess.Popen(["sh", str(run_dir / "hang.sh")], stdout=subprocess.PIPE, text=True) as hung:
+        assert hung.stdout is not None
+        sleeper = int(hung.stdout.readline())
+        await_sleep(sleeper)  # which was another `sh hang.sh` until it had become that
         words = [sys.executable, "-I", "-c", code, str(run_dir / "agent.pyz")]
         try:
             done = subprocess.run(words, cwd="/", capture_output=True, text=True, check=False)
-            assert (done.stdout, hung.wait(10)) == ("{'ended': 1}\n", -9), done.stderr
+            assert (done.stdout, hung.wait(120)) == ("{'ended': 1}\n", -9), done.stderr
         finally:
             hung.kill()
+            os.kill(sleeper, signal.SIGKILL)
     assert not run_dir.exists()
 
 
@@ -183,13 +190,14 @@ def test_processes_of_runs_are_found_by_their_mark(monkeypatch):
     environ = {**os.environ, "ORCHESTRATE_RUN_HOST": "other-run/1/0"}
     own = {**os.environ, "ORCHESTRATE_RUN_HOST": ".check-1/check/0"}
     with (
-        subprocess.Popen(["sleep", "60"], env=environ) as sleeper,
-        subprocess.Popen(["sleep", "60"], env=own) as mine,
+        subprocess.Popen(["sleep", "600"], env=environ) as sleeper,
+        subprocess.Popen(["sleep", "600"], env=own) as mine,
     ):
         try:
+            await_sleep(sleeper.pid, mine.pid)
             found = {each["pid"]: each for each in machine.leftovers({"run_id": "x"}, {})["processes"]}
         finally:
             sleeper.kill()
             mine.kill()
-    assert found[sleeper.pid] == {"pid": sleeper.pid, "run": "other-run", "command": "sleep 60"}
+    assert found[sleeper.pid] == {"pid": sleeper.pid, "run": "other-run", "command": "sleep 600"}
     assert mine.pid not in found

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from orchestrator.errors import JobFileError
+from orchestrator.forecast.examine import prepare_or_tell
 from orchestrator.job import load_job
 from orchestrator.prepare import prepare
 
@@ -91,3 +92,48 @@ def test_patterns_of_ones_own_are_read_before_the_start(made, tmp_path, patterns
     with pytest.raises(JobFileError) as caught:
         made([], "monitor.patterns=[mine.yaml]")
     assert told in str(caught.value)
+
+
+WRONG = """\
+cluster: {backend: pdsh, hostfile: gone, include: 'a:0-3'}
+train: {script: train.py, args: ['{ds_config}'], secrets: [NOT_SET]}
+deepspeed: {zero_stage: 2, offload_param: cpu, quantized_weights: true, micro_batch_per_gpu: 1}
+"""
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Return a function that gives where problems of a job are and what they are."""
+
+    def problems(text):
+        (tmp_path / "train.yaml").write_text(text)  # a name that begins as a key does
+        with pytest.raises(JobFileError) as caught:
+            prepare_or_tell(load_job(tmp_path / "train.yaml"), {})
+        return [(each.where.rpartition("/")[2], each.what) for each in caught.value.problems]
+
+    return problems
+
+
+def test_a_hostfile_that_is_missing_hides_nothing_else_that_is_wrong(told):
+    found = told(WRONG)
+    assert found[0] == ("train.yaml:1: cluster.hostfile", "the hostfile does not exist")
+    assert sorted(where for where, _ in found[1:]) == [
+        *("train.yaml:2: train.secrets", "train.yaml:3: deepspeed.offload_param"),
+        "train.yaml:3: deepspeed.quantized_weights",
+    ]
+
+
+def test_without_hosts_nothing_is_told_that_depends_on_them(told):
+    fits_on_some = "deepspeed: {zero_stage: 3, hpz: 4, global_batch: 24, micro_batch_per_gpu: 1}\n"
+    first, second = WRONG.splitlines(keepends=True)[:2]
+    assert [where for where, _ in told(first + second.replace("NOT_SET", "") + fits_on_some)] == [
+        "train.yaml:1: cluster.hostfile"
+    ]
+
+
+def test_a_configuration_that_is_wrong_hides_no_file_that_is_missing(told):
+    found = told(WRONG.replace("pdsh, hostfile: gone, include: 'a:0-3'", "local").replace("secrets", "setup"))
+    assert [where for where, _ in found] == [
+        *("train.yaml:3: deepspeed.offload_param", "train.yaml:2: train.script"),
+        "train.yaml:3: deepspeed.quantized_weights",
+    ]

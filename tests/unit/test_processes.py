@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.agent import processes
+from tests.asleep import await_sleep
 
 # How a process leaves its parent: by itself, in a session of its own, orphaned, without its environment.
 FAMILY = """
-    sh -c 'echo plain $$; exec sleep 60 >&2' &
-    setsid sh -c 'echo session $$; exec sleep 60 >&2' &
-    (setsid sh -c 'echo orphan $$; exec sleep 60 >&2' &)
-    (env -i setsid sh -c 'echo bare $$; exec sleep 60 >&2' &)
-    env -u ORCHESTRATE_RUN_HOST sh -c 'echo child $$; exec sleep 60 >&2' &
+    sh -c 'echo plain $$; exec sleep 600 >&2' &
+    setsid sh -c 'echo session $$; exec sleep 600 >&2' &
+    (setsid sh -c 'echo orphan $$; exec sleep 600 >&2' &)
+    (env -i setsid sh -c 'echo bare $$; exec sleep 600 >&2' &)
+    env -u ORCHESTRATE_RUN_HOST sh -c 'echo child $$; exec sleep 600 >&2' &
     wait
 """
 
@@ -27,10 +28,12 @@ def family(spawn) -> tuple[subprocess.Popen[str], dict[str, int]]:
     """Start a shell and its five descendants; return it and their pids by what they did."""
     parent = spawn("sh", "-c", FAMILY)
     said = [parent.stdout.readline().split() for _ in range(5)]
-    return parent, {word: int(pid) for word, pid in said}
+    pids = {word: int(pid) for word, pid in said}
+    await_sleep(*pids.values())
+    return parent, pids
 
 
-def gone(pid: int, seconds: float = 20) -> bool:
+def gone(pid: int, seconds: float = 120) -> bool:
     """Wait for a process that need not be a child of ours to end."""
     try:
         handle = os.pidfd_open(pid)
@@ -43,7 +46,7 @@ def gone(pid: int, seconds: float = 20) -> bool:
 
 
 def test_descendants_and_marked_processes_are_found_and_nobody_else(spawn, mark):
-    other = subprocess.Popen(["sleep", "60"], env={**os.environ, processes.MARK: mark + "0"})
+    other = subprocess.Popen(["sleep", "600"], env={**os.environ, processes.MARK: mark + "0"})
     parent, pids = family(spawn)
     try:
         by_mark = {process.pid for process in processes.find(mark, (), ())}
@@ -67,7 +70,7 @@ from orchestrator.agent import processes
 processes.become_subreaper()
 shell = subprocess.Popen(["sh", "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
 pids = [int(shell.stdout.readline().split()[1]) for _ in range(5)]
-left = processes.kill_all("no such mark", (os.getpid(),), (), seconds=10)
+left = processes.kill_all("no such mark", (os.getpid(),), (), seconds=120)
 print(left, [pid for pid in pids if processes.read_process(pid)], flush=True)
 print(processes.reap()[shell.pid], flush=True)
 """
@@ -79,15 +82,17 @@ def test_a_subreaper_ends_all_its_descendants_by_descent_alone(python):
 
 
 def test_everything_marked_is_killed_although_it_ignores_sigterm(spawn, mark):
-    script = "trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo up; sleep 60' &) ; sleep 60"
-    spawn("sh", "-c", script).stdout.readline()
-    assert processes.find(mark, (), ())
-    assert processes.kill_all(mark, (), (), seconds=10) == []
+    script = "trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 1h >&2' &); exec sleep 1h >&2"
+    parent = spawn("sh", "-c", script)
+    await_sleep(int(parent.stdout.readline()), parent.pid)
+    assert len(processes.find(mark, (), ())) == 2
+    assert processes.kill_all(mark, (), (), seconds=120) == []
     assert processes.find(mark, (), ()) == []
 
 
 def test_what_cannot_be_ended_in_time_is_returned(spawn, mark):
-    child = spawn("sleep", "60")
+    child = spawn("sleep", "600")
+    await_sleep(child.pid)
     assert [process.pid for process in processes.find(mark, (), ())] == [child.pid]
     spared = processes.kill_all(mark, (), (child.pid,), seconds=0)
     assert (spared, child.poll()) == ([], None)
@@ -97,7 +102,7 @@ def test_what_cannot_be_ended_in_time_is_returned(spawn, mark):
 def test_a_pid_that_now_belongs_to_another_process_gets_no_signal(spawn, monkeypatch, handles):
     if not handles:  # Python 3.8, kernels before 5.3
         monkeypatch.delattr(os, "pidfd_open")
-    child = spawn("sleep", "60")
+    child = spawn("sleep", "600")
     now = processes.read_process(child.pid)
     before = now._replace(started=now.started - 1)
     processes.send(before, signal.SIGKILL)
@@ -110,7 +115,7 @@ def test_a_pid_that_now_belongs_to_another_process_gets_no_signal(spawn, monkeyp
 def test_a_process_is_read_from_its_last_parenthesis_on(folder: Path, spawn):
     odd = folder / "a) R 1 (b"
     odd.symlink_to("/bin/sleep")
-    child = spawn(odd, "60")
+    child = spawn(odd, "600")
     found = processes.read_process(child.pid)
     assert (found.pid, found.parent) == (child.pid, os.getpid())
     assert found.started > 0
@@ -121,7 +126,7 @@ def test_a_zombie_counts_as_gone():
     child.stdout.read()  # end of file: it has ended, and nobody has asked how
     child.stdout.close()
     handle = os.pidfd_open(child.pid)
-    select.select([handle], [], [], 20)
+    select.select([handle], [], [], 120)
     os.close(handle)
     assert processes.read_process(child.pid) is None
     assert child.pid not in processes.all_processes()
@@ -142,7 +147,7 @@ from orchestrator.agent import keeper
 
 def agent(alive, folder):
     print("agent", os.getpid(), folder, flush=True)
-    ranks = ["sh", "-c", "trap '' TERM; (setsid sh -c 'echo rank $$; exec sleep 60 >&2' &); sleep 60"]
+    ranks = ["sh", "-c", "trap '' TERM; (setsid sh -c 'echo rank $$; exec sleep 600 >&2' &); sleep 600"]
     subprocess.Popen(ranks)
     print("alive", os.read(alive, 1), flush=True)
     return 5

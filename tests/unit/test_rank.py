@@ -68,7 +68,7 @@ def shim(folder, agent_file, spawn):
     """Return a function that starts the real shim around a command."""
     heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     heard.bind(str(folder / "ranks"))
-    heard.settimeout(20)
+    heard.settimeout(120)
 
     def start(*command: str, **options) -> Shim:
         (folder / "rank.json").write_text(json.dumps(config(folder)))
@@ -227,7 +227,7 @@ def test_a_rank_that_ignores_sigterm_is_reported_when_it_is_killed(shim):
     "number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT]
 )
 def test_other_signals_are_passed_on(shim, number):
-    rank = shim("sleep", "30")
+    rank = shim("sleep", "600")
     rank.hear()
     rank.process.send_signal(number)
     assert rank.end()["signal"] == number
@@ -235,10 +235,10 @@ def test_other_signals_are_passed_on(shim, number):
 
 
 def test_a_rank_dies_with_a_shim_that_is_killed(shim):
-    rank = shim("sleep", "30")
+    rank = shim("sleep", "600")
     handle = os.pidfd_open(rank.hear()["pid"])
     rank.process.kill()
-    assert select.select([handle], [], [], 20)[0] == [handle]
+    assert select.select([handle], [], [], 120)[0] == [handle]
     os.close(handle)
 
 
@@ -248,7 +248,7 @@ sys.path.insert(0, sys.argv[1])
 from agent.rank import Shim
 os.register_at_fork(**{sys.argv[2]: lambda: os.kill(os.getpid(), signal.SIGTERM)})
 config = json.load(open(sys.argv[3]))
-sys.exit(Shim(config, ["sleep", "30"]).run())
+sys.exit(Shim(config, ["sleep", "600"]).run())
 """
 
 

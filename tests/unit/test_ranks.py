@@ -67,7 +67,7 @@ def test_what_shims_say_is_heard_in_order_and_a_late_start_hides_no_end(ranks):
 
 
 def test_a_shim_that_was_killed_ends_its_rank_by_sigkill(ranks, spawn):
-    shim = spawn("sleep", "60")
+    shim = spawn("sleep", "600")
     say(ranks, **started(4, shim.pid))
     ranks.hear()
     assert ranks.check() == []
@@ -85,12 +85,12 @@ def test_the_loop_is_woken_when_a_shim_ends(folder, spawn):
         pytest.skip("this Python has no pidfds")
     selector = selectors.DefaultSelector()
     ranks = Ranks(str(folder), str(folder), selector)
-    shim = spawn("sleep", "60")
+    shim = spawn("sleep", "600")
     say(ranks, **started(4, shim.pid))
     assert (ranks.unsettled, [record["rank"] for record in ranks.hear()]) == (False, [4])
     assert (ranks.unsettled, ranks.check(), selector.select(0)) == (False, [], [])
     shim.kill()
-    ((key, mask),) = selector.select(20)
+    ((key, mask),) = selector.select(120)
     key.data(mask)
     shim.wait()
     assert ranks.unsettled  # until its word has had time to come
@@ -108,7 +108,7 @@ def test_a_rank_to_be_aborted_is_marked_for_its_shim(ranks, folder):
 
 
 def test_the_record_on_disk_counts_when_its_datagram_was_lost(ranks, spawn, folder):
-    shim = spawn("sleep", "60")
+    shim = spawn("sleep", "600")
     say(ranks, **started(1, shim.pid))
     ranks.hear()
     for rank, code in ((1, 7), (11, 8)):
@@ -119,7 +119,7 @@ def test_the_record_on_disk_counts_when_its_datagram_was_lost(ranks, spawn, fold
 
 
 def test_ranks_are_told_once_through_their_shims(ranks, spawn):
-    first, second = spawn("sleep", "60"), spawn("sleep", "60")
+    first, second = spawn("sleep", "600"), spawn("sleep", "600")
     for rank, shim in enumerate((first, second)):
         say(ranks, **started(rank, shim.pid))
     ranks.hear()
@@ -133,7 +133,7 @@ def test_ranks_are_told_once_through_their_shims(ranks, spawn):
 
 
 def test_ranks_killed_with_their_shims_are_all_accounted_for(ranks, spawn, folder):
-    shims = [spawn("sleep", "60") for _ in range(3)]
+    shims = [spawn("sleep", "600") for _ in range(3)]
     for rank, shim in enumerate(shims):
         say(ranks, **started(rank, shim.pid))
     say(ranks, **ended(0, shims[0].pid))

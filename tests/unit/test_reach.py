@@ -36,7 +36,7 @@ def ask_for(programs, tmp_path, home):
         request = {
             "names": [{"name": name, "kind": kind, "where": "train.args[1]", "revision": revision}],
             "workdir": str(tmp_path),
-            "timeout": 2.0,
+            "timeout": 60.0,
         }
         base = {"PATH": os.environ["PATH"], "HF_HOME": str(home), "HF_ENDPOINT": "http://127.0.0.1:9"}
         return ask(programs, "reach", request, env={**base, **environ})
@@ -211,7 +211,7 @@ def test_offline_hosts_do_not_ask(ask_hub, hub):
 
 def test_a_word_that_may_be_the_scripts_own_is_asked_for_without_the_token(programs, tmp_path, hub):
     asked = {"name": "bpe", "kind": "config", "where": "train.args[1]", "revision": "main", "sure": False}
-    request = {"names": [asked], "workdir": str(tmp_path), "timeout": 2.0}
+    request = {"names": [asked], "workdir": str(tmp_path), "timeout": 60.0}
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HF_TOKEN": TOKEN}
     environ["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.server_port}"
     (tmp_path / "request.json").write_text(json.dumps(request))

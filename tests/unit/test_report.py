@@ -213,7 +213,7 @@ def test_compare_prints_a_table_and_writes_a_page(two, here):
 
 
 def test_compare_wants_two_to_eight(two):
-    assert "1 runs cannot be compared; name 2 to 8 of them" in str(
+    assert "1 run cannot be compared; name 2 to 8 of them" in str(
         click("compare", "pair-0").exception.message
     )
     assert "9 runs" in str(click("compare", *["pair-0"] * 9).exception.message)

@@ -60,7 +60,7 @@ def look(browser, tmp_path):
             *(f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom"),
         ]
         url = (tmp_path / "page.html").as_uri()
-        done = subprocess.run([*words, url], capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run([*words, url], capture_output=True, text=True, check=False, timeout=300)
         complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
         assert done.returncode == 0, done.stderr
         assert complaints == []

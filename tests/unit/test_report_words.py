@@ -46,7 +46,7 @@ def event(name: str, **details: object) -> dict[str, object]:
             event("hang", ranks=[3, 4, 5], waiting=[0], silent=130.0, where={"3": "a.py:1 f", "0": "b:2"}),
             "hang: ranks 3-5 silent for 2 min 10 s, 1 rank waiting; rank 3 at a.py:1 f",
         ),
-        (event("gpu_fault", host="n1", gpu=5, what="xid", code=79, text="off"), "n1, GPU 5: xid 79 off"),
+        (event("gpu_fault", host="n1", gpu=5, what="xid", code=79, text="off"), "n1, GPU 5: xid 79 (off)"),
         (event("checkpoint", tag="t1", began=5, ended=9.5), "checkpoint t1 complete after 4.5 s"),
         (event("pruned", tags=["a", "b"], bytes=2e9), "old checkpoints deleted: a, b, 2 GB"),
         (event("versions_differ", package="torch", hosts={"2.7": ["n1", "n2"], "2.8": ["n3"]}),
@@ -58,6 +58,16 @@ def test_events_are_told_in_words(told, words):
     assert [one["words"] for one in happenings([told, event("rank_start"), event("of a later version")])] == [
         words
     ]
+
+
+def test_what_a_script_did_on_a_gpu_is_no_fault_of_the_gpu():
+    faults = [event("gpu_fault", host="n1", gpu=5, what="xid", code=code) for code in (31, 48)]
+    mine, the_gpus = happenings(faults)
+    assert (mine["mark"], the_gpus["mark"]) == ("mark", "bad")
+    assert mine["words"].startswith(
+        "n1, GPU 5: xid 31, of the script and not of the GPU: a kernel used memory"
+    )
+    assert said_of_hosts(faults) == {"n1": [mine["words"][4:], "GPU 5: xid 48"]}
 
 
 def test_a_checkpoint_is_told_when_it_was_complete_and_not_when_it_was_found():

@@ -110,7 +110,13 @@ def test_a_lost_host_is_left_out_of_the_next_try(decide):
     ("found", "told"),
     [
         (
-            Interruption(State.FAILED, "Slurm declared node2 down", requeued=True),
+            Interruption(
+                State.FAILED, "Slurm declared node2 down", requeued=True, unclear=True, host="node2"
+            ),
+            "queued again: node2 is lost",
+        ),
+        (
+            Interruption(State.PREEMPTED, "Slurm took the hosts", requeued=True, unclear=True),
             "queued again: node2 is lost",
         ),
         (Interruption(State.PREEMPTED, "preempted", requeued=True), "queued again: preempted"),
@@ -121,6 +127,14 @@ def test_a_host_that_we_lost_stays_named_when_slurm_notices_it_too(decide, found
     verdict, made = decide(lost, Given(why=found))
     assert verdict is None
     assert made.status()["reason"] == told
+
+
+def test_a_host_that_slurm_declares_down_is_the_first_failure(tmp_path):
+    made = samples.run_dir(tmp_path, backend="slurm", slurm=SlurmPlan({}, 120, True, ()))
+    why = Interruption(State.FAILED, "Slurm declared node2 down", requeued=True, unclear=True, host="node2")
+    told = Verdict(State.FAILED, "told", hosts=(host(failure=TOLD_TO_END),))
+    verdict = asyncio.run(Restarting(made, made.plan(), Given(why=why)).explained(told, 1))
+    assert (verdict.state, verdict.first_failure.host, verdict.undetermined) == (State.FAILED, "node2", False)
 
 
 def test_the_limit_of_restarts_is_told(decide):

@@ -48,13 +48,16 @@ def test_disks_count_and_neither_parts_of_them_nor_what_is_made_of_them():
 
 
 def test_this_machine_is_told_as_psutil_tells_it(tmp_path):
-    state, counted = host_facts.state(str(tmp_path)), host_facts.counters()
+    for _ in range(20):  # others use this machine meanwhile
+        state, known = host_facts.state(str(tmp_path)), psutil.virtual_memory()
+        free = psutil.disk_usage(str(tmp_path)).free
+        off = (state["memory"] - (known.total - known.available), state["disk_free"] - free)
+        if max(map(abs, off)) < 1 << 30:
+            break
+    counted = host_facts.counters()
     assert state["cores"] == psutil.cpu_count()
     assert state["memory_total"] == psutil.virtual_memory().total
-    assert (
-        abs(state["memory"] - (psutil.virtual_memory().total - psutil.virtual_memory().available)) < 1 << 30
-    )
-    assert abs(state["disk_free"] - psutil.disk_usage(str(tmp_path)).free) < 1 << 30
+    assert max(map(abs, off)) < 1 << 30
     busy = psutil.cpu_times()
     known = busy.user + busy.nice + busy.system + busy.irq + busy.softirq + busy.steal
     assert abs(counted["cpu"] - known) < 0.05 * known + 10
@@ -84,12 +87,22 @@ def test_a_ranks_tree_is_its_children_too_and_nobody_elses(python):
     before = trees.read([rank.pid])[rank.pid]
     children = {child.pid for child in psutil.Process(rank.pid).children(recursive=True)}
     assert {use.pid for use in before} == {rank.pid} | children
-    deadline = time.monotonic() + 120
-    while sum(use.ticks for use in trees.read([rank.pid])[rank.pid]) <= sum(use.ticks for use in before):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    await_use(rank.pid)
     assert trees.read([1 << 30]) == {}
     assert other.pid not in trees._strangers  # ours, though no rank's
+
+
+def await_use(pid: int) -> None:
+    """Wait until a rank is seen to have used a core, however busy this machine is."""
+    trees = Trees(os.getpid())
+
+    def ticks() -> int:
+        return sum(use.ticks for use in trees.read([pid])[pid])
+
+    before, deadline = ticks(), time.monotonic() + 120
+    while ticks() <= before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_process_with_an_odd_name_is_read(spawn, tmp_path):
@@ -107,7 +120,7 @@ def test_a_sample_holds_the_host_the_ranks_and_faults(tmp_path, python):
     path = tmp_path / "a.samples"
     sampler = Sampler(str(path), lambda: {3: rank.pid, 4: 1 << 30}, lambda: {"3.out": 5, "3.err": 2})
     sampler.take({}, {}, [])
-    time.sleep(0.2)
+    await_use(rank.pid)
     sampler.take({"1": {"utilization": 0.5}}, {3: "1"}, [{"what": "oom_kill", "text": "x"}])
     sampler.tell([])
     sampler.tell([{"what": "xid", "code": 79}])

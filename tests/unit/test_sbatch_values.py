@@ -39,7 +39,7 @@ def sbatch(tmp_path_factory):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         error = re.search(
             r"^(?!.*gres)(?:sbatch: (?:error|fatal): .*|Invalid .*)$", done.stderr, re.MULTILINE

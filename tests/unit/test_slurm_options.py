@@ -45,7 +45,7 @@ def sbatch(tmp_path_factory):
             env={"SLURM_CONF": str(conf), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         return done.stderr.decode().split("\n")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,10 @@ from orchestrator.slurm.cache import Cache, Memory, Past
 from orchestrator.slurm.words import JobInfo, JobState
 from tests.samples import ROOT
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOUR = 3600.0  # an age that no answer reaches here, however slow this machine is
 STUBBORN = "trap '' TERM; while :; do sleep 0.2; done"
 SHIM = '#!/bin/sh\necho "${0##*/}" >> "%s"\nexec "%s" "$@"\n'
 
@@ -61,6 +66,7 @@ def commands(tmp_path, monkeypatch):
 @pytest.fixture
 def slurm(slurm_bed, state, commands, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm_bed.slurm.env["SLURM_CONF"])
+    monkeypatch.setattr(queue, "_COMMAND_SECONDS", 120.0)
     yield slurm_bed.slurm
     slurm_bed.slurm.cancel_all()
 
@@ -68,6 +74,7 @@ def slurm(slurm_bed, state, commands, monkeypatch):
 @pytest.fixture
 def accounting(accounting_bed, state, commands, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", accounting_bed.slurm.env["SLURM_CONF"])
+    monkeypatch.setattr(queue, "_COMMAND_SECONDS", 120.0)
     yield accounting_bed.slurm
     accounting_bed.slurm.cancel_all()
 
@@ -85,16 +92,34 @@ def await_state(job: str, *states: JobState, within: float = 120) -> JobInfo:
     return info
 
 
+def while_completing(cluster, end: Callable[[str], object], look: Callable[[str], object], *options: str):
+    """End a job that does not want to; return it, and what `look` says of it while it is COMPLETING.
+
+    It is that for a few seconds (KillWait), which a busy machine may need for anything: then it is done anew.
+    """
+    for _ in range(5):
+        job = submit(cluster, *options, script=STUBBORN)
+        await_state(job, JobState.RUNNING)
+        end(job)
+        await_state(job, *set(JobState) - {JobState.RUNNING})
+        said = look(job)
+        if queue.show_job(job).state is JobState.COMPLETING:
+            return job, said
+        cluster.cancel_all()
+    raise AssertionError(f"{job} was not seen COMPLETING: {said}")
+
+
 # -- one query
 
 
 def test_one_squeue_tells_about_all_jobs_of_the_user(slurm, commands):
     plain, array = submit(slurm, "--hold"), submit(slurm, "--hold", "--array=1-200:3%2")
+    before = time.time()
     answer = queue.look_up([plain, f"{array}_100", f"{array}_101", "99999999"])
     assert set(answer.jobs) == {plain, f"{array}_100"}
     assert answer.jobs[plain].reason == "JobHeldUser"
     assert answer.error == ""
-    assert 0 <= time.time() - answer.asked < 10
+    assert before <= answer.asked <= time.time()
     assert commands.run() == ["squeue", "sacct"]
 
 
@@ -103,7 +128,7 @@ def test_nobody_asks_twice_within_the_time(slurm, commands):
     first = queue.look_up([job, "99999999"])
     commands.run()
     later = submit(slurm, "--hold")
-    second = queue.look_up([job, later, "99999999"])
+    second = queue.look_up([job, later, "99999999"], max_age=HOUR)
     assert second.asked == first.asked
     assert set(second.jobs) == {job}  # the later one is newer than the answer, and not lost
     assert commands.run() == []
@@ -113,7 +138,7 @@ def test_nobody_asks_twice_within_the_time(slurm, commands):
 
 def test_processes_that_ask_at_once_share_one_query(slurm, commands):
     job = submit(slurm, "--hold")
-    program = f"from orchestrator.slurm.queue import look_up; print(*look_up(['{job}']).jobs)"
+    program = f"from orchestrator.slurm.queue import look_up; print(*look_up(['{job}'], max_age={HOUR}).jobs)"
 
     def ask(_):
         return subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
@@ -143,7 +168,7 @@ def test_without_a_controller_the_last_answer_stands(slurm, commands):
     try:
         second = queue.look_up([job], max_age=0)
         commands.run()
-        third = queue.look_up([job])
+        third = queue.look_up([job], max_age=HOUR)
         assert commands.run() == []  # a failure is not tried again at once either
     finally:
         slurm.start_controller()
@@ -174,35 +199,36 @@ def test_a_squeue_that_hangs_is_given_up(state, commands, monkeypatch):
 
 
 def test_a_cancelled_job_is_told_from_one_that_is_queued_again(slurm):
-    cancelled, requeued = submit(slurm, script=STUBBORN), submit(slurm, script=STUBBORN)
-    for job in (cancelled, requeued):
-        await_state(job, JobState.RUNNING)
-    slurm.run("scancel", cancelled)
-    slurm.run("scontrol", "requeue", requeued)
-    await_state(cancelled, JobState.COMPLETING)
-    assert await_state(requeued, JobState.COMPLETING).restarts == 1
-    assert queue.base_state(requeued) is JobState.PENDING
-    assert queue.base_state(cancelled, script_lives=True) is JobState.CANCELLED
-    assert queue.base_state(cancelled) is JobState.COMPLETING
+    _, said = while_completing(
+        slurm,
+        lambda job: slurm.run("scontrol", "requeue", job),
+        lambda job: (queue.show_job(job).restarts, queue.base_state(job)),
+    )
+    assert said == (1, JobState.PENDING)
+    cancelled, said = while_completing(
+        slurm,
+        lambda job: slurm.run("scancel", job),
+        lambda job: (queue.base_state(job, script_lives=True), queue.base_state(job)),
+    )
+    assert said == (JobState.CANCELLED, JobState.COMPLETING)
     await_state(cancelled, JobState.CANCELLED)
     assert queue.base_state(cancelled) is JobState.CANCELLED
 
 
 def test_a_preempted_job_is_told_by_its_partition(slurm):
-    job = submit(slurm, "--partition=cancelled", "--nodes=2", "--exclusive", script=STUBBORN)
-    again = submit(slurm, "--hold", "--nodes=2", "--exclusive", script=STUBBORN)
-    await_state(job, JobState.RUNNING)
-    urgent = submit(slurm, "--partition=urgent", "--nodes=2", "--exclusive")
-    info = await_state(job, JobState.COMPLETING)
-    assert info.preempted
-    assert queue.base_state(job) is JobState.PREEMPTED
-    slurm.run("scancel", urgent)
-    slurm.run("scontrol", "release", again)
-    await_state(again, JobState.RUNNING)
-    submit(slurm, "--partition=urgent", "--nodes=2", "--exclusive")
-    info = await_state(again, JobState.COMPLETING)
-    assert info.preempted
-    assert queue.base_state(again) is JobState.PENDING
+    whole = ("--nodes=2", "--exclusive")
+    for options, state in (
+        (("--partition=cancelled", *whole), JobState.PREEMPTED),
+        (whole, JobState.PENDING),
+    ):
+        _, said = while_completing(
+            slurm,
+            lambda _: submit(slurm, "--partition=urgent", *whole),
+            lambda job: (queue.show_job(job).preempted, queue.base_state(job)),
+            *options,
+        )
+        assert said == (True, state)
+        slurm.cancel_all()
 
 
 @pytest.mark.parametrize(
@@ -235,25 +261,31 @@ def test_later_versions_tell_the_base_state_as_json(version, state, commands):
 def test_what_squeue_has_forgotten_accounting_knows(accounting, commands):
     ended, open_one = submit(accounting, script="exit 3"), submit(accounting, "--hold")
     await_state(ended, JobState.FAILED)
+    words = ("sacct", "--noheader", "--allocations", "--format=state", f"--jobs={ended}")
+    while "FAILED" not in accounting.run(*words).stdout:  # slurmctld tells slurmdbd of it later
+        time.sleep(0.1)
     heard = time.time() + 1
     Cache().path.parent.mkdir(parents=True)
     Cache().write(Memory(tried=heard, asked=heard))  # squeue has answered and knew neither
     time.sleep(1)
     commands.run()
-    answer = queue.look_up([ended, open_one, "99999999"])
+    answer = queue.look_up([ended, open_one, "99999999"], max_age=HOUR)
     assert {job: info.state for job, info in answer.jobs.items()} == {ended: JobState.FAILED}
     assert (answer.jobs[ended].exit_code, answer.jobs[ended].source) == (3, "sacct")
     assert commands.run() == ["sacct"]
-    assert queue.look_up([ended, open_one, "99999999"]) == answer
+    assert queue.look_up([ended, open_one, "99999999"], max_age=HOUR) == answer
     assert commands.run() == []
 
 
 def test_accounting_tells_how_a_completing_job_ends(accounting):
-    job = submit(accounting, script=STUBBORN)
-    await_state(job, JobState.RUNNING)
-    accounting.run("scancel", job)
-    await_state(job, JobState.COMPLETING)
-    assert queue.base_state(job) is JobState.CANCELLED
+    def told(job: str) -> JobState | None:
+        """Return its state once slurmdbd has heard of the end too."""
+        while (state := queue.base_state(job)) is JobState.COMPLETING:
+            time.sleep(0.1)
+        return state
+
+    _, said = while_completing(accounting, lambda job: accounting.run("scancel", job), told)
+    assert said is JobState.CANCELLED
 
 
 def test_disabled_accounting_is_not_asked_again_and_again(slurm, commands):

@@ -42,18 +42,11 @@ def test_no_line_is_too_odd(text):
     assert parse_line(text).text in text
 
 
-@pytest.mark.parametrize("said", ["@orchestrate no module 'torch'", "a tool's own words"])
-def test_the_last_words_may_come_after_the_end(tmp_path, said):
-    # srun 22.05 reads the tasks' output and their ends from two connections, in no order
-    attempt = AttemptDir(tmp_path)
+def ends_of(folder, script):
+    """Return what the launcher tells of the ends of tasks when srun does as the script says."""
+    attempt = AttemptDir(folder)
     attempt.rendered.mkdir()
-    (attempt.rendered / "srun.sh").write_text(
-        f"""echo '0: @host node1'
-        echo 'srun: error: node1: task 0: Exited with exit code 98' >&2
-        sleep 1
-        echo "0: {said}"
-        """
-    )
+    (attempt.rendered / "srun.sh").write_text(script)
     told = []
 
     async def run():
@@ -63,4 +56,33 @@ def test_the_last_words_may_come_after_the_end(tmp_path, said):
         await launcher.close()
 
     asyncio.run(run())
+    return told
+
+
+@pytest.mark.parametrize("said", ["@orchestrate no module 'torch'", "a tool's own words"])
+def test_the_last_words_may_come_after_the_end(tmp_path, said):
+    # srun 22.05 reads the tasks' output and their ends from two connections, in no order
+    told = ends_of(
+        tmp_path,
+        f"""echo '0: @host node1'
+        echo 'srun: error: node1: task 0: Exited with exit code 98' >&2
+        sleep 1
+        echo "0: {said}"
+        """,
+    )
     assert ("node1", 98, said.removeprefix(SENTINEL)) in told
+
+
+def test_a_task_may_speak_before_it_has_said_where_it_is(tmp_path):
+    # the one is on srun's error output, the other on its output
+    told = ends_of(
+        tmp_path,
+        """echo '1: @orchestrate no module torch' >&2
+        echo '7: of nobody we know' >&2
+        sleep 0.3
+        echo '1: @host node2'
+        echo 'srun: error: node2: task 1: Exited with exit code 98' >&2
+        """,
+    )
+    assert ("node2", 98, "no module torch") in told
+    assert "of nobody we know" in (tmp_path / "launcher.log").read_text().splitlines()

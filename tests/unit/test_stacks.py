@@ -55,6 +55,14 @@ Thread 7 (idle): "MainThread"
     Trainer.fit.<locals>.<lambda> (/home/me/my code (old)/train.py:9)
     <module> (/home/me/my code (old)/train.py:31)
 """
+IMPORTS = f"""{HEAD}
+Thread 7 (active): "MainThread"
+    <module> ({SITE}/torch/distributed/c10d_logger.py:9)
+    _call_with_frames_removed (<frozen importlib._bootstrap>:241)
+    <module> ({SITE}/torch/distributed/__init__.py:150)
+    _call_with_frames_removed (<frozen importlib._bootstrap>:241)
+    <module> (/home/me/train.py:3)
+"""
 FAULT = f"""step 3
 Fatal Python error: Aborted
 
@@ -80,6 +88,7 @@ Extension modules: numpy.core, torch._C (total: 42)
         (MODULE, "torch.py:413 barrier", True, ""),
         (QUALIFIED, "train.py:9 Trainer.fit.<locals>.<lambda>", True, "handles.py:40 Work.wait"),
         (FAULT, "data.py:57 read_batch", False, ""),
+        (IMPORTS, "train.py:3 <module>", False, "c10d_logger.py:9 <module>"),
     ],
 )
 def test_the_place_is_the_innermost_line_of_the_users_own(text, place, waiting, inner):

@@ -79,6 +79,17 @@ def test_a_new_run_has_a_moment_until_its_supervisor_must_have_spoken(tmp_path):
     assert current_status(run)["state"] is State.LOST
 
 
+def test_a_supervisor_that_takes_long_to_start_is_not_gone_until_its_process_is(tmp_path, spawn):
+    run = samples.run_dir(tmp_path)
+    process = spawn("sleep", "60")
+    run.note_start(process.pid)
+    write_json(run.status_file, {"state": "CREATED", "since": time.time() - 60, "reason": ""})
+    assert current_status(run)["state"] is State.CREATED
+    process.kill()
+    process.wait()
+    assert current_status(run)["state"] is State.LOST
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"state": "DANCING"}', '{"reason": "x"}'])
 def test_a_broken_status_file_is_no_exception(run, gone, text):
     run.status_file.write_text(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,7 @@ pytest.importorskip("textual")
 
 from orchestrator.monitor.top.actions import Actions
 from orchestrator.monitor.top.app import TopApp
+from orchestrator.monitor.top.handing import Handing
 from orchestrator.monitor.top.reading import Reader
 
 if TYPE_CHECKING:
@@ -25,8 +26,15 @@ if TYPE_CHECKING:
 
     from orchestrator.rundir import RunDir
 
-_PATIENCE = 60  # seconds
+_PATIENCE = 180  # seconds
 SMALL, LARGE = (80, 24), (160, 50)
+
+
+class Patient(TopApp):
+    """The screen, with notes that do not go away."""
+
+    def notify(self, message: str, **options: Any) -> None:
+        super().notify(message, **{**options, "timeout": 3600})
 
 
 class Driven:
@@ -54,10 +62,10 @@ class Driven:
 
 
 def drive(run: RunDir, act: Callable[[Driven], Awaitable[None]], size=SMALL) -> None:
-    """Run the screen of a run and do something with it."""
+    """Run the screen of a run and do something with it; its notes stay, however slow this machine is."""
 
     async def main() -> None:
-        app = TopApp(Reader(run), Actions(run))
+        app = Patient(Reader(run), Actions(run))
         async with app.run_test(size=size, notifications=True) as pilot:
             driven = Driven(app, pilot)
             await driven.until(run.run_id)
@@ -309,6 +317,13 @@ def test_a_disk_that_hangs_is_told(tmp_path, monkeypatch):
             await it.press("q")
 
     drive(run, act)
+
+
+def test_what_is_found_after_the_end_is_dropped_without_a_word():
+    async def screen() -> Handing:
+        return Handing()
+
+    assert not asyncio.run(screen())(pytest.fail)
 
 
 def test_a_thousand_hosts(tmp_path):

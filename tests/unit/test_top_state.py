@@ -118,6 +118,19 @@ def test_faults_of_a_host(tmp_path):
     assert "Killed process 41" in seen.hosts[0].note
 
 
+@pytest.mark.parametrize("code", [13, 31, 43, 45])
+def test_what_a_script_did_on_a_gpu_makes_no_fault_of_its_host(tmp_path, code):
+    run = made_run(tmp_path, over=False)
+    run.add_event("gpu_fault", host="node-3", gpu=5, what="xid", code=code, text=f"Xid {code}")
+    seen = Reader(run).look().snapshot
+    assert seen.hosts[3].mark is Mark.RUNNING
+    assert f"GPU 5: xid {code}, of the script and not of the GPU" in seen.hosts[3].note
+    assert seen.events[-1].severity == 1
+    run.add_event("gpu_fault", host="node-3", gpu=5, what="xid", code=79, text="fallen off the bus")
+    seen = Reader(run).look().snapshot
+    assert (seen.hosts[3].mark, seen.events[-1].severity) == (Mark.FAULT, 2)
+
+
 def test_a_rank_has_the_gpu_that_its_host_says_and_not_the_one_of_its_slot():
     ranks = Ranks([PlannedHost("n1", 0, (0, 1), 0, (0, 1))])
     for rank, gpu, clock in ((0, 3, 1200), (1, 0, 1980)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import threading
 import time
@@ -15,6 +14,7 @@ from textual.widgets import Footer, Input
 from orchestrator.monitor.top import draw
 from orchestrator.monitor.top.dialogs import Question, Reading
 from orchestrator.monitor.top.grid import host_words, matching
+from orchestrator.monitor.top.handing import Handing
 from orchestrator.monitor.top.keys import KEYS, help_text
 from orchestrator.monitor.top.panels import Curves, Fixed, HostGrid, Lines
 from orchestrator.monitor.top.style import CSS
@@ -88,6 +88,7 @@ class TopApp(App[None]):
         self._hosts.focus()
         self._arrange()
         self.set_interval(1.0, self._tick)
+        self._hand = Handing()
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         if self.is_web:
             threading.Thread(target=self._end_with_input, daemon=True).start()
@@ -97,8 +98,7 @@ class TopApp(App[None]):
         hung_up = select.poll()
         hung_up.register(0, select.POLLRDHUP)  # of sshd's socket; a pipe tells POLLHUP unasked
         hung_up.poll()
-        with contextlib.suppress(RuntimeError):
-            self.call_from_thread(self.exit)
+        self._hand(self.exit)
 
     def on_unmount(self) -> None:
         """Let the reader end."""
@@ -139,9 +139,7 @@ class TopApp(App[None]):
     def _read(self) -> None:
         while not self._over.is_set():
             look = self._reader.look(self._host if self._host_log.display else "")
-            try:
-                self.call_from_thread(self._show, look)
-            except RuntimeError:  # the application has ended
+            if not self._hand(self._show, look):
                 return
             self._wake.wait(_CALM_SECONDS if look.snapshot.state.is_final else _LOOK_SECONDS)
             self._wake.clear()
@@ -284,6 +282,6 @@ class TopApp(App[None]):
         def work() -> None:
             said = act()
             if not self._over.is_set():
-                self.call_from_thread(then, said)
+                self._hand(then, said)
 
         threading.Thread(target=work, daemon=True).start()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.monitor.top.snapshot import EventLine
 from orchestrator.monitor.top.words import duration, ended_how, one_line, rank_set, short_number
+from orchestrator.monitor.xids import fault_words, of_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +142,7 @@ def in_words(name: str, event: dict[str, Any]) -> tuple[int, str]:
         details = " ".join(f"{key} {value}" for key, value in event.items() if key not in ("time", "event"))
         return 0, f"{name.replace('_', ' ')} {details}".strip()
     severity, tell = teller
-    return severity, tell(event)
+    return min(severity, 1) if name == "gpu_fault" and of_program(event) else severity, tell(event)
 
 
 def _rank_exit(event: dict[str, Any]) -> str:
@@ -157,7 +158,8 @@ def _hang(event: dict[str, Any]) -> str:
     told = next((places[str(rank)] for rank in ranks if str(rank) in places), "")
     who = f"rank{'' if len(ranks) == 1 else 's'} {rank_set(ranks)} stuck{f' at {told}' if told else ''}"
     waiting, silent = len(event.get("waiting") or ()), float(event.get("silent") or 0)
-    return f"HANG: {who} for {duration(silent)}; {waiting} ranks wait"
+    wait = f"{waiting} ranks wait" if waiting != 1 else "1 rank waits"
+    return f"HANG: {who} for {duration(silent)}; {wait}"
 
 
 def _straggler(event: dict[str, Any]) -> str:
@@ -166,8 +168,8 @@ def _straggler(event: dict[str, Any]) -> str:
 
 
 def _gpu_fault(event: dict[str, Any]) -> str:
-    what = f"{event.get('what')} {event.get('code') or ''}".strip()
-    return f"{event.get('host')} GPU {event.get('gpu')}: {what} {event.get('text') or ''}"
+    said = f" ({event['text']})" if event.get("text") else ""
+    return f"{event.get('host')} {fault_words(event)}{said}"
 
 
 def _checkpoint(event: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.monitor.top.snapshot import HostView, Mark
 from orchestrator.monitor.top.words import ended_how, one_line
+from orchestrator.monitor.xids import fault_words, of_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +25,7 @@ class _Host:
     note: str = ""
     hanging: str = ""
     fault: str = ""
+    mistake: str = ""
     silent: bool = False
     slow: dict[str, str] = field(default_factory=dict)
     busy: dict[int, float] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class _Host:
     def mark(self) -> tuple[Mark, str]:
         """Return the mark to show and why."""
         if self.base in (Mark.FAILED, Mark.ENDED, Mark.STOPPED):
-            return self.base, self.note or self.fault
+            return self.base, self.note or self.fault or self.mistake
         if self.silent:
             return Mark.UNKNOWN, "its supervisor is gone"
         if self.hanging:
@@ -43,7 +45,7 @@ class _Host:
             return Mark.FAULT, self.fault
         if self.slow:
             return Mark.SLOW, "; ".join(self.slow.values())
-        return self.base, self.note
+        return self.base, self.note or self.mistake
 
     def view(self) -> HostView:
         """Return the host as the grid shows it."""
@@ -103,9 +105,8 @@ class Hosts:
         elif name == "straggler_over":
             host.slow.pop(str(event.get("what")), None)
         elif name == "gpu_fault":
-            host.fault = one_line(
-                f"GPU {event.get('gpu')}: {event.get('what')} {event.get('code') or ''}"
-            ).strip()
+            said = one_line(fault_words(event))
+            host.fault, host.mistake = (host.fault, said) if of_program(event) else (said, host.mistake)
         elif name == "oom_kill":
             host.fault = one_line(f"out of memory: {event.get('text') or ''}")
 

@@ -20,6 +20,7 @@ _LOAD = (
 _TELLING = re.compile(r"error|fatal|not found|unable|no such|mismatch|exception", re.IGNORECASE)
 _LINES = 6
 _TICK = 0.2  # seconds
+_STOP_SECONDS = 5.0  # for a process to heed SIGSTOP, which one that hangs in the kernel does not
 
 
 def build(name: str, folder: str, seconds: float) -> Dict[str, Any]:
@@ -47,7 +48,7 @@ def _load_freely(name: str, lock: str, seconds: float) -> Tuple[int | None, List
     if code == 0:
         return code, []
     words = telling(output)
-    words = words or [f"it ended with {code}"] if code is not None else [f"it did not end in {seconds:g} s"]
+    words = words or [f"it ended with {code}"] if code is not None else [f"it did not end in {seconds:.0f} s"]
     if os.path.exists(lock):
         words.append(f"{lock} is there and not ours: remove it if nobody builds the operator")
     return code, words
@@ -80,6 +81,7 @@ def _watched(process: Any, seconds: float, lock: str) -> int | None:
                 code = process.wait(_TICK)
     finally:
         if code is None:
+            _stop(process.pid)  # or it might take the lock after the last look
             held = _held(process.pid, lock) or held
             _end_session(process.pid)
             process.wait()
@@ -87,6 +89,21 @@ def _watched(process: Any, seconds: float, lock: str) -> int | None:
             if held and _identity(os.stat(lock)) == held:
                 os.remove(lock)
     return code
+
+
+def _stop(pid: int) -> None:
+    """Stop a process; return when it does nothing any more."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _stat(pid)[0] not in (b"T", b"Z", b"X") and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def _stat(pid: int) -> List[bytes]:
+    """Return what proc(5) says in `stat` of a process from its state on."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def _end_session(leader: int) -> None:
@@ -101,8 +118,7 @@ def _end_session(leader: int) -> None:
 def _killed(pid: int, leader: int) -> bool:
     """Kill a process that is of the session and no zombie; return whether it was there to be killed."""
     with contextlib.suppress(OSError, ValueError):
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, _parent, _group, session = file.read().rpartition(b")")[2].split()[:4]
+        state, _parent, _group, session = _stat(pid)[:4]
         if int(session) == leader and state not in (b"Z", b"X"):
             os.kill(pid, signal.SIGKILL)
             return True

@@ -1,8 +1,8 @@
 """Tells whether DeepSpeed's operators are ready on this host, and builds them: `ops REQUEST`.
 
 The request: `ops` (names by device: {"cuda": [...], "cpu": [...]}), `build` (names to build first) and
-`seconds` (limit of one build). What is installed is read from files, as importing torch takes seconds; only
-building imports it, in a process of its own.
+`seconds` (limit of all builds together). What is installed is read from files, as importing torch takes
+seconds; only building imports it, in a process of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def main(request: Dict[str, Any]) -> int:
     folder = cache_folder(torch)
     signal.signal(signal.SIGTERM, _end)
     wanted = [name for name in names if name in request.get("build", [])]
-    built = {name: build(name, folder, request.get("seconds", 600)) for name in wanted}
+    over = time.monotonic() + request.get("seconds", 600)
+    built = {name: build(name, folder, max(0.0, over - time.monotonic())) for name in wanted}
     data = {
         "device": device,
         "torch": torch.get("version", ""),

@@ -43,7 +43,7 @@ def run(work, environ):
         command = [*COMMAND, *map(str, words)]
         env = {**environ, **more}
         return subprocess.run(
-            command, cwd=work, env=env, capture_output=True, text=True, timeout=60, check=False, **source
+            command, cwd=work, env=env, capture_output=True, text=True, timeout=240, check=False, **source
         )
 
     return start
