@@ -107,7 +107,7 @@ def orchestrate(*words: str, cwd: Path | None = None, **environ: str) -> subproc
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 

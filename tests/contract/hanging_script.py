@@ -2,7 +2,7 @@
 
 `--stuck R` and `--at STEP` say who and when. `--busy R --busy-until FILE`: at that step that rank computes
 until there is such a file, and the others wait for it. `--slow R`: so it does at every step, for half a
-second.
+second and with some threads. `--until FILE`: the last step is not made before there is such a file.
 
 `--spin`: those that wait use a whole core each, as with NCCL, and a thread does what ProcessGroupNCCL's does
 with the flight recorder's pipe.
@@ -11,6 +11,7 @@ with the flight recorder's pipe.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import threading
 import time
@@ -27,6 +28,7 @@ parser.add_argument("--spin", action="store_true")
 parser.add_argument("--slow", type=int, default=-1)
 parser.add_argument("--at", type=int, default=4)
 parser.add_argument("--steps", type=int, default=8)
+parser.add_argument("--until", type=Path)
 parser.add_argument("--report")
 args = parser.parse_args()
 
@@ -42,6 +44,22 @@ def compute(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         sum(range(10_000))
+
+
+def multiply(seconds: float) -> None:
+    """Use a CPU for a while, without Python's lock."""
+    end, factor = time.monotonic() + seconds, torch.ones(256, 256)
+    while time.monotonic() < end:
+        factor @ factor
+
+
+def compute_much(seconds: float) -> None:
+    """Use CPUs for a while: on a busy machine, one thread may get less than anybody would wait for."""
+    threads = [threading.Thread(target=multiply, args=(seconds,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def work() -> None:
@@ -71,15 +89,16 @@ def answer_the_pipe() -> None:
 dist.init_process_group("gloo")
 if args.spin:
     threading.Thread(target=answer_the_pipe, daemon=True).start()
-for step in range(1, args.steps + 1):
+for step in itertools.count(1):
     began = time.monotonic()
     if step == args.at and dist.get_rank() == args.stuck:
         next_batch()
     if step == args.at and dist.get_rank() == args.busy:
         work()
     if dist.get_rank() == args.slow:
-        compute(0.5)
-    total = torch.ones(1000)
+        compute_much(0.5)
+    last = step >= args.steps and (args.until is None or args.until.exists())
+    total = torch.full((1000,), float(last))
     if args.spin:
         spin(dist.all_reduce(total, async_op=True))
     else:
@@ -89,5 +108,7 @@ for step in range(1, args.steps + 1):
             f"step {step}/{args.steps} loss {1 / step:.3f} step_time {time.monotonic() - began:.2f}s",
             flush=True,
         )
+    if total[0] == dist.get_world_size():  # all of them see the file, and end with the same step
+        break
     time.sleep(0.1)
 dist.destroy_process_group()

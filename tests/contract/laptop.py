@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class Laptop:
 
     def orchestrate(self, *words: str) -> subprocess.CompletedProcess[str]:
         with self.start(*words) as process:
-            out, errors = process.communicate(timeout=240)
+            out, errors = process.communicate(timeout=300)
         return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
     def submit(self, name: str = "far", **changes: Any) -> dict[str, Any]:
@@ -95,6 +96,23 @@ class Laptop:
         """Return the run directories on the cluster."""
         return {path.name for path in (self.home / "orchestrate/runs").glob("*") if path.is_dir()}
 
+    def uninstall(self) -> Path:
+        """Take the program away from the login host; return where it would be.
+
+        In one step: a run that an earlier test has not waited for may still write there what it compiles.
+        """
+        there = self.home / ".local/share/orchestrate"
+        if there.exists():
+            aside = there.rename(self.home / f"removed-{uuid.uuid4().hex}")
+            shutil.rmtree(aside, ignore_errors=True)
+        return there
+
+    def cut(self) -> None:
+        """End the login host's open connections, and not what they started; new ones can be made at once."""
+        ended = [p.pid for p in self.bed.node("node1").processes() if p.argv[0].startswith("sshd")]
+        assert ended
+        processes.end(ended)
+
     def logins(self) -> int:
         """Return how often anybody has logged in to node1."""
         return self.bed.node("node1").sshd_log.count("Accepted ")
@@ -117,8 +135,7 @@ def fill_laptop(laptop: Laptop) -> Iterator[Laptop]:
     words = "git init -q && git add train.py it* run.sh link*"
     subprocess.run(words, shell=True, cwd=laptop.project, check=True)
     yield laptop
-    for pid in [p.pid for p in processes.find(str(laptop.runtime))]:
-        os.kill(pid, signal.SIGKILL)
+    processes.end(p.pid for p in processes.find(str(laptop.runtime)))
 
 
 @pytest.fixture

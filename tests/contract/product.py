@@ -25,7 +25,7 @@ RANK_SCRIPT = Path(__file__).resolve().parents[1] / "testbed/rank_script.py"
 GATED_SCRIPT = Path(__file__).with_name("gated_script.py")
 LIGHT = {"PYTHONPATH": str(Path(__file__).with_name("light"))}
 """For `train.env`: torchrun without the parts of torch that it does not use (trainings have the whole)."""
-PATIENCE = 180.0  # seconds for what takes one on an idle machine
+PATIENCE = 300.0  # seconds for what takes one on an idle machine
 PRIVATE = re.compile(r"/\S+/orchestrate-\w+(?=/rank\.json)")
 FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "LOST")
 
@@ -104,7 +104,7 @@ class Site:
         """Write a job file: two hosts of two ranks that report and end, with `changes` put in."""
         train = {"script": str(RANK_SCRIPT), "python": sys.executable, "env": LIGHT, "args": []}
         base = {"name": label, "cluster": self.cluster(), "train": train}
-        base |= {"run_root": str(self.folder / "runs"), "grace": 5, "lease": 30}
+        base |= {"run_root": str(self.folder / "runs"), "grace": 15, "lease": 30}
         document = merged(base, changes)
         document["train"]["args"] = ["--report", str(self.reports / label), *document["train"]["args"]]
         path = self.folder / f"{label}.yaml"
@@ -126,7 +126,7 @@ class Site:
         """Give a command and wait for its end."""
         argv, environ = self.command(*words)
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-        return subprocess.run(argv, env=environ, cwd=self.folder, check=False, timeout=240, **options)
+        return subprocess.run(argv, env=environ, cwd=self.folder, check=False, timeout=600, **options)
 
     def submit(self, label: str = "job", **changes: Any) -> Run:
         """Submit a job and return the run; `label` tells it from others of the same test."""
@@ -205,9 +205,8 @@ class Run:
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of a kind so far."""
         path = self.path / "events.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [event for event in found if event["event"] == kind]
+        whole = path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+        return [event for event in map(json.loads, whole) if event["event"] == kind]
 
     def roles(self) -> dict[int, str]:
         """Return every rank's role in the verdict."""
@@ -258,8 +257,9 @@ class Run:
         """Wait until every rank has reported; return the reports."""
 
         def all_there() -> dict[int, dict[str, Any]] | None:
-            assert self.verdict() is None, self.story()
-            return found if len(found := self.reports()) == count else None
+            verdict, found = self.verdict(), self.reports()  # in this order: they may report and end
+            assert verdict is None or len(found) == count, self.story()
+            return found if len(found) == count else None
 
         return dict(wait_until(all_there, self.story))
 
@@ -293,8 +293,8 @@ class Run:
         return [folder for folder in made if folder.exists()]
 
 
-def take_hosts(site: Site, partition: str = "urgent", seconds: int = 2) -> None:
-    """Submit a job of higher priority that wants every GPU for a while."""
-    words = (f"--partition={partition}", "--nodes=2", "--gres=gpu:2", "--output=/dev/null")
-    done = site.bed.slurm.run("sbatch", *words, f"--wrap=sleep {seconds}", cwd="/tmp")
+def take_hosts(site: Site, until: Path = Path("/")) -> None:
+    """Submit a job of higher priority that wants every GPU until a file is there."""
+    words = ("-purgent", "-N2", "--gres=gpu:2", f"--wrap=until [ -e '{until}' ]; do sleep 0.1; done")
+    done = site.bed.slurm.run("sbatch", "--output=/dev/null", *words, cwd="/tmp")
     assert done.returncode == 0, done.stderr

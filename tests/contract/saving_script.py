@@ -60,4 +60,4 @@ if args.at_start:
 for step in range(1, args.tags + 1):
     save(f"global_step{step}00")
 if attempt < args.until:
-    time.sleep(300)
+    time.sleep(900)

@@ -41,7 +41,7 @@ def test_a_rank_that_may_not_be_traced_leaves_its_stacks_at_the_end(local: Site)
     run = local.submit(cluster={"slots": 1}, monitor=monitor, train=train)
     verdict = run.wait()
     assert verdict["state"] == "FAILED", run.story()
-    (hang,) = run.events("hang")
+    hang = run.events("hang")[-1]  # without stacks, a rank that waits long for another one's start is one
     assert (hang["how"], hang["where"]) == ("", {}), hang
     (stacks,) = run.events("stacks")
     assert (stacks["how"], stacks["waiting"]) == ("faulthandler", [0])

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.contract.product import GATED_SCRIPT, wait_until
+from tests.contract.product import GATED_SCRIPT, PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from tests.contract.product import Run, Site
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 def see_all_stopped(run: Run) -> None:
     """See that every rank that ran was told to end, and nothing of the run is left."""
-    assert set(run.roles().values()) <= {"stopped", "never started"}, run.story()
     told = {rank for rank in run.reports() if run.note(rank, "sigterm") is not None}
     assert told == set(run.reports())
+    see_none_failed(run)
+
+
+def see_none_failed(run: Run) -> None:
+    """See that every rank that ran was stopped, and nothing of the run is left."""
+    assert set(run.roles().values()) <= {"stopped", "never started"}, run.story()
     run.see_nothing_left()
 
 
@@ -28,7 +33,7 @@ def test_cancel_ends_a_run_once_however_often_it_is_asked(site: Site) -> None:
     run.wait_for_ranks()
     argv, environ = site.command("cancel", run.run_id)
     both = [subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
+    said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert all("CANCELLED" in words for words in said)
     verdict = run.wait()
@@ -87,20 +92,24 @@ def test_cancel_after_the_end_changes_nothing(local: Site) -> None:
 
 
 def test_the_time_limit_ends_a_run(site: Site) -> None:
-    run = site.submit(time_limit=4, train={"args": ["--sleep", "300", "--ignore-sigterm"]}, grace=0.5)
+    run = site.submit(time_limit=4, train={"args": ["--sleep", "300", "--ignore-sigterm"]}, grace=1)
     verdict = run.wait()
     assert verdict["state"] == "TIMEOUT"
     assert "time limit of 4 s" in verdict["summary"]
     assert run.status()["state"] == "TIMEOUT"
-    see_all_stopped(run)
+    # A rank on a busy machine may need longer than `grace` to write down that it was told.
+    told = {rank for event in run.events("sigterm") for rank in event["ranks"]}
+    assert told >= set(run.reports()), run.story()
+    see_none_failed(run)
 
 
 def test_ranks_of_a_killed_supervisor_end_when_the_lease_runs_out(detached: Site) -> None:
-    run = detached.submit(lease=3, train={"args": ["--sleep", "300", "--children", "4"]})
+    # As short as a busy machine allows: this is how long it may hold up the supervisor, too.
+    run = detached.submit(lease=8, train={"args": ["--sleep", "300", "--children", "4"]})
     run.wait_for_ranks()
     (event,) = run.events("supervisor")
     os.kill(event["pid"], signal.SIGKILL)
-    assert run.status()["state"] == "LOST"
+    wait_until(lambda: run.status()["state"] == "LOST", run.story)
     run.see_nothing_left()
     assert [rank for rank in range(4) if run.note(rank, "sigterm") is None] == []
     assert run.verdict() is None
@@ -131,19 +140,21 @@ def test_follow_ends_with_the_run_and_tells_its_end(local: Site) -> None:
 def test_a_run_outlives_the_terminal_that_follows_it(site: Site) -> None:
     job = site.job(train={"args": ["--until", str(site.gate), "--lines", "3"]})
     argv, environ = site.command("submit", "--follow", str(job))
-    options = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-        "start_new_session": True,
-    }
-    with subprocess.Popen(argv, env=environ, cwd=site.folder, **options) as follower:
+    terminal = site.folder / "terminal"
+    with terminal.open("wb") as out:
+        options = {"stdout": out, "stderr": out, "cwd": site.folder, "start_new_session": True}
+        follower = subprocess.Popen(argv, env=environ, **options)
+    try:
         (path,) = wait_until(lambda: list((site.folder / "runs").glob("*/events.jsonl")), lambda: "the run")
         run = site.run_of({"run_id": path.parent.name, "run_dir": str(path.parent)})
         run.wait_for_ranks()
+        wait_until(lambda: "REPORT" in terminal.read_text(), run.story)  # it follows: submit itself is over
         os.killpg(follower.pid, signal.SIGINT)  # what Ctrl-C does: to everything in the terminal
-        said, _ = follower.communicate(timeout=120)
-    assert follower.returncode == 130
+        assert follower.wait(PATIENCE) == 130, terminal.read_text()
+    finally:
+        follower.kill()
+        follower.wait()
+    said = terminal.read_text()
     assert f"orchestrate cancel {run.run_id}" in said
     assert "Traceback" not in said
     site.gate.touch()

@@ -35,7 +35,7 @@ def test_a_host_that_refuses_is_told_in_the_words_of_ssh(remote: Site) -> None:
 
 def test_a_host_that_does_not_answer_is_told_after_the_connect_timeout(remote: Site) -> None:
     with remote.pulled(remote.bed.node("node2")):
-        run = remote.submit(cluster={"ssh": {"connect_timeout": 2}})
+        run = remote.submit(cluster={"ssh": {"connect_timeout": 8}})
         verdict = run.wait()
     assert (verdict["state"], verdict["first_failure"]["host"]) == ("FAILED", "node2"), run.story()
     told = verdict["first_failure"]["message"].lower()

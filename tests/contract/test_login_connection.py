@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +20,6 @@ from tests.contract.product import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.contract.laptop import Laptop
 
@@ -48,11 +50,15 @@ def test_a_lost_connection_is_told_and_made_again(laptop: Laptop) -> None:
 
 
 def gate(laptop: Laptop, number: int) -> tuple[Path, Path, str]:
-    """Return a gate's file, one that says it was reached, and a setup line: command `number` waits there."""
+    """Return a gate's file, one that says it was reached, and a setup line: command `number` waits there.
+
+    It has reached it with its request at hand, which comes once it is known here that it was started.
+    """
     shut, reached, count = (laptop.bed.directory / f"{laptop.folder.name}.{n}" for n in ("shut", "at", "n"))
     shut.touch()
     line = (
-        f'echo x >> "{count}"; if [ "$(wc -l < "{count}")" -eq {number} ]; then touch "{reached}"; '
+        f'echo x >> "{count}"; if [ "$(wc -l < "{count}")" -eq {number} ]; then '
+        f'until read -t 0; do sleep 0.05; done; touch "{reached}"; '
         f'while [ -e "{shut}" ]; do sleep 0.05; done; fi'
     )
     return shut, reached, line
@@ -64,9 +70,8 @@ def test_a_submit_that_loses_its_connection_starts_one_run(laptop: Laptop) -> No
     shut, reached, line = gate(laptop, 2)
     process = laptop.start("submit", str(laptop.job(cluster={"login": {"setup": [line]}})), "--json")
     wait_until(reached.exists, lambda: "the submit there")
-    laptop.bed.node("node1").stop_sshd(sessions=True)
-    laptop.bed.node("node1").start_sshd()
-    out, errors = process.communicate(timeout=60)
+    laptop.cut()
+    out, errors = process.communicate(timeout=PATIENCE)
     shut.unlink()  # the first try, which has its request already, goes on now
     assert process.returncode == 0, errors
     assert "trying again" in errors
@@ -122,18 +127,24 @@ def test_nothing_secret_is_in_an_argument(laptop: Laptop) -> None:
     seen = laptop.bed.directory / f"{laptop.folder.name}.ps"
     spy = f'ps axww -o args >> "{seen}"'
     told = laptop.submit(
-        train={"secrets": ["TOKEN"], "args": ["3"]}, cluster={"login": {"setup": [line, spy]}}
+        train={"secrets": ["TOKEN"], "args": ["300"]}, cluster={"login": {"setup": [line, spy]}}
     )
     laptop.orchestrate("status", told["run_id"])
     assert "login.holder" in seen.read_text()
     assert laptop.environ["TOKEN"] not in seen.read_text()
-    holding = [
-        path
-        for path in laptop.home.rglob("*")
-        if path.is_file() and laptop.environ["TOKEN"].encode() in path.read_bytes()
-    ]
-    assert {path.name for path in holding} <= {"secrets.env", "host-0.rank0.out", "host-0.rank1.out"}
-    assert {path.stat().st_mode & 0o777 for path in holding if path.name == "secrets.env"} == {0o600}
+    holding = set(files_with(laptop.environ["TOKEN"].encode(), laptop.home))
+    assert {name for name, _ in holding} <= {"secrets.env", "host-0.rank0.out", "host-0.rank1.out"}
+    assert {mode for name, mode in holding if name == "secrets.env"} == {0o600}
+    laptop.orchestrate("cancel", told["run_id"])
+
+
+def files_with(text: bytes, folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield name and mode of the files that hold a text; a running job's may go at any moment."""
+    for top, _, names in os.walk(folder):
+        for path in (Path(top, name) for name in names):
+            with contextlib.suppress(OSError):
+                if text in path.read_bytes():
+                    yield path.name, path.stat().st_mode & 0o777
 
 
 def test_the_kept_connection_is_shown_and_ended(laptop: Laptop) -> None:
@@ -141,7 +152,7 @@ def test_the_kept_connection_is_shown_and_ended(laptop: Laptop) -> None:
     assert laptop.orchestrate("login", job).stdout == "connected to node1\n"
     shown = laptop.orchestrate("login", "--status")
     assert "connected to root@" in shown.stdout
-    assert "240 min" in shown.stdout
+    assert re.search("2[34][0-9] min", shown.stdout)
     assert laptop.orchestrate("login", "node1", "--close").returncode == 0
     assert laptop.orchestrate("login", "--status").returncode == 1
     folder = laptop.runtime / "orchestrate"
@@ -160,11 +171,10 @@ def test_an_agents_key_is_enough(laptop: Laptop) -> None:
     agent = laptop.folder / "agent"
     started = subprocess.Popen(["ssh-agent", "-D", "-a", str(agent)], stdout=subprocess.DEVNULL)
     try:
-        wait_until(agent.exists, lambda: "the agent")
         laptop.environ["SSH_AUTH_SOCK"] = str(agent)
-        subprocess.run(
-            ["ssh-add", "-q", str(laptop.bed.client.key)], env=os.environ | laptop.environ, check=True
-        )
+        add = ["ssh-add", "-q", str(laptop.bed.client.key)]
+        environ = os.environ | laptop.environ
+        wait_until(lambda: not subprocess.run(add, env=environ, check=False).returncode, lambda: "the agent")
         config = laptop.folder / "ssh_config"
         config.write_text(f"IdentityFile none\nUserKnownHostsFile {laptop.bed.client.known_hosts}\n")
         login = {"host": f"root@{laptop.bed.node('node1').outer_address}", "config": str(config)}

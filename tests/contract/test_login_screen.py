@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.laptop import held
-from tests.contract.product import wait_until
+from tests.contract.product import PATIENCE, wait_until
 from tests.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def terminal(laptop: Laptop, *words: str) -> Terminal:
     """Return the command in a terminal, as the laptop's user starts it."""
     state = {"XDG_STATE_HOME": str(laptop.folder / "state"), "XDG_RUNTIME_DIR": str(laptop.runtime)}
     env = os.environ | state | {"TERM": "xterm-256color"}
-    return Terminal(sys.executable, "-m", "orchestrator", *words, cwd=laptop.project, env=env, patience=90)
+    return Terminal(sys.executable, "-m", "orchestrator", *words, cwd=laptop.project, env=env)
 
 
 def test_the_screen_of_a_run_there_is_shown_here(laptop: Laptop) -> None:
@@ -43,7 +43,7 @@ def test_the_screen_of_a_run_there_is_shown_here(laptop: Laptop) -> None:
         screen.expect("\x1b[?1049l")
     assert laptop.logins() == logins
     nothing_stays_there(laptop, told["run_id"])
-    asyncio.run(asyncio.wait_for(in_a_browser(laptop, told["run_id"]), 120))
+    asyncio.run(asyncio.wait_for(in_a_browser(laptop, told["run_id"]), PATIENCE))
     (laptop.home / "orchestrate/runs" / told["run_id"] / "plan.json").unlink()
     with terminal(laptop, "top", told["run_id"]) as screen:
         assert screen.wait() == 2
@@ -66,7 +66,7 @@ async def in_a_browser(laptop: Laptop, run_id: str) -> None:
                 if b"CANCELLED" in seen:
                     break
         server.send_signal(signal.SIGINT)
-        server.communicate(timeout=60)
+        server.communicate(timeout=PATIENCE)
     assert run_id.encode() in seen
 
 

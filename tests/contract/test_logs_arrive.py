@@ -39,7 +39,7 @@ def test_bytes_are_equal_after_cuts_and_moves_of_files_and_a_pulled_cable(apart:
     folder = apart.shared / "written"
     folder.mkdir()
     train = {"script": str(SCRIPT), "args": [str(folder)]}
-    run = apart.submit(train=train, monitor={"sample_interval": 1})
+    run = apart.submit(lease=60, train=train, monitor={"sample_interval": 1})
     wait_for_bytes(run, folder, "cut")
     (folder / "cut").touch()
     wait_for_bytes(run, folder, "dark")
@@ -48,6 +48,7 @@ def test_bytes_are_equal_after_cuts_and_moves_of_files_and_a_pulled_cable(apart:
         wait_until(lambda: all((folder / f"before-end-{rank}").exists() for rank in range(4)), run.story)
         time.sleep(2)
     wait_for_bytes(run, folder, "end")
+    wait_until(lambda: all(has_samples(run, host) for host in ("node1", "node2")), run.story)
     (folder / "end").touch()
     run.succeed()
     for rank, end in ENDS:
@@ -55,6 +56,14 @@ def test_bytes_are_equal_after_cuts_and_moves_of_files_and_a_pulled_cable(apart:
     for host in ("node1", "node2"):
         see_times_and_samples(run, host)
     run.see_nothing_left()
+
+
+def has_samples(run: Run, host: str) -> bool:
+    """Tell whether there is a sample of a rank of this host, with all that is measured of one."""
+    path = run.path / f"attempt-1/logs/{host}.samples"
+    whole = path.read_text().split("\n")[:-1] if path.exists() else []
+    ranks = [own for line in whole for own in json.loads(line).get("ranks", {}).values()]
+    return any({"cpu", "memory", "log_bytes"} <= set(own) for own in ranks)
 
 
 def see_times_and_samples(run: Run, host: str) -> None:
@@ -68,9 +77,6 @@ def see_times_and_samples(run: Run, host: str) -> None:
         path = logs / (f"{host}.log" if name == "log" else f"{host}.rank{name}")
         assert all(low < high for low, high in itertools.pairwise(told))
         assert told[-1] == path.stat().st_size or name == "log"
-    samples = [json.loads(line) for line in (logs / f"{host}.samples").read_text().splitlines()]
-    assert any(
-        {"cpu", "memory", "log_bytes"} <= set(own) for s in samples for own in s.get("ranks", {}).values()
-    )
+    assert has_samples(run, host)
     clock = json.loads((run.path / "attempt-1/clocks.json").read_text())[host]
     assert abs(clock["offset"]) < 1 + clock["uncertainty"]  # one machine, one clock

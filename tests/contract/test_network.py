@@ -11,7 +11,7 @@ from tests.contract.product import Run, Site, wait_until
 
 def submit_sleeping(site: Site) -> Run:
     """Submit a run with a short lease that goes on for minutes, and wait until its ranks run."""
-    run = site.submit(lease=3, train={"args": ["--sleep", "300", "--children", "4"]})
+    run = site.submit(lease=8, train={"args": ["--sleep", "300", "--children", "4"]})
     run.wait_for_ranks()
     return run
 
@@ -47,7 +47,8 @@ def test_all_hosts_end_by_themselves_when_the_submit_host_is_cut_off(remote: Sit
 
 @pytest.mark.parametrize("where", ["host", "submit"])
 def test_five_seconds_without_a_cable_harm_nothing(apart: Site, where: str) -> None:
-    run = apart.submit(train={"args": ["--lines", "80", "--line-delay", "0.1", "--tail", "the end"]})
+    words = ["--lines", "80", "--line-delay", "0.1", "--tail", "the end"]
+    run = apart.submit(lease=60, train={"args": words})
     run.wait_for_ranks()
     with apart.pulled(apart.bed if where == "submit" else apart.bed.node("node2")):
         time.sleep(5)

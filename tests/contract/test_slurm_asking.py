@@ -144,8 +144,9 @@ def test_a_bad_account_is_refused_and_a_good_one_charged(accounted: Site) -> Non
     run.wait_for_ranks()
     accounted.bed.slurm.run("scancel", run.slurm_job())
     assert run.wait()["state"] == "CANCELLED"
-    told = accounted.bed.slurm.run("sacct", "-n", "-P", "-X", "-o", "account,state", "-j", run.slurm_job())
-    assert told.stdout.startswith("research|CANCELLED")
+    words = ("sacct", "-n", "-P", "-X", "-o", "account,state", "-j", run.slurm_job())
+    told: Callable[[], str] = lambda: accounted.bed.slurm.run(*words).stdout  # noqa: E731
+    wait_until(lambda: told().startswith("research|CANCELLED"), told)  # slurmctld tells slurmdbd when it can
 
 
 # -- where the job is submitted from
@@ -184,7 +185,7 @@ def test_a_run_in_an_allocation_leaves_it_to_its_user(slurm: Site) -> None:
     argv, environ = slurm.command("submit", "--in-allocation", "--follow", str(job))
     words = ["salloc", "--quiet", "--nodes=2", "--gres=gpu:2", "bash", "-c", '"$@" && "$@" && squeue -h', "x"]
     line = slurm.bed.slurm.command(*words, *argv)
-    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120}
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 600}
     done = subprocess.run(line, env=environ, cwd=slurm.folder, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("SUCCEEDED  all 2 ranks on 2 hosts ended with 0") == 2

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
-from tests.contract.product import wait_until
+from tests.contract.product import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from tests.contract.product import Run, Site
+
+
+LEASE = 120  # seconds: on a busy machine it takes some to see that a supervisor is gone and to start another
 
 
 def kill_supervisor(run: Run) -> None:
@@ -19,12 +23,20 @@ def kill_supervisor(run: Run) -> None:
 
 
 def test_a_new_supervisor_takes_a_run_over_to_its_end(detached: Site) -> None:
-    run = detached.submit(train={"args": ["--lines", "60", "--line-delay", "0.1", "--tail", "the end"]})
+    words = ["--lines", "60", "--line-delay", "0.1", "--tail", "the end", "--until", str(detached.gate)]
+    run = detached.submit(lease=LEASE, train={"args": words})
     before = run.wait_for_ranks()
     kill_supervisor(run)
     assert "supervise" in run.status()["reason"]
-    done = detached.orchestrate("supervise", str(run.path))
-    assert done.returncode == 0, run.story()
+    argv, environ = detached.command("supervise", str(run.path))
+    second = subprocess.Popen(argv, env=environ, cwd=detached.folder)
+    try:
+        wait_until(lambda: run.status()["state"] == "RUNNING", run.story)
+        detached.gate.touch()
+        assert second.wait(PATIENCE) == 0, run.story()
+    finally:
+        second.kill()
+        second.wait()
     run.succeed()
     assert {rank: report["pid"] for rank, report in run.reports().items()} == {
         rank: report["pid"] for rank, report in before.items()
@@ -35,7 +47,7 @@ def test_a_new_supervisor_takes_a_run_over_to_its_end(detached: Site) -> None:
 
 
 def test_cancel_ends_a_run_whose_supervisor_was_killed(detached: Site) -> None:
-    run = detached.submit(train={"args": ["--sleep", "300"]})
+    run = detached.submit(lease=LEASE, train={"args": ["--sleep", "300"]})
     run.wait_for_ranks()
     kill_supervisor(run)
     done = detached.orchestrate("cancel", run.run_id)

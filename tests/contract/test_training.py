@@ -1,9 +1,14 @@
-"""Real training: the example job, unchanged but for `cluster:`, on every backend with a launcher each."""
+"""Real training: the example job, unchanged but for `cluster:`, on backends with a launcher each.
+
+On simulated hosts tests/train/test_demo.py trains it, with torchrun.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +20,12 @@ if TYPE_CHECKING:
     from tests.contract.product import Run, Site
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/zeropp_lm/job.yaml"
-LAUNCHERS = {"local": "accelerate", "pdsh": "deepspeed", "ssh": "torchrun", "slurm": "torchrun"}
+LAUNCHERS = {"pdsh": "deepspeed", "ssh": "accelerate", "slurm": "torchrun"}
 LOSS = re.compile(
     r"^step (\d+)/\d+ loss ([\d.]+) tokens/s \d+ step_time [\d.]+s TFLOP/s [\d.e-]+$", re.MULTILINE
 )
+FIRST = "{0.hosts[0]}.rank0.out"
+SAVE_EVERY = 4
 
 pytestmark = [pytest.mark.train, pytest.mark.xdist_group("train")]
 
@@ -41,7 +48,7 @@ def train(site: Site, steps: int, *words: str) -> Run:
 def see_zero_3_with_hpz_and_its_shards(run: Run) -> None:
     """See that the last attempt trained as the job file says, and saved a shard per rank."""
     last = len(list(run.path.glob("attempt-*")))
-    assert "ZeRO stage 3, hpZ groups of 2" in run.log(f"{run.site.hosts[0]}.rank0.out", last)
+    assert "ZeRO stage 3, hpZ groups of 2" in run.log(FIRST.format(run.site), last)
     config = json.loads((run.path / f"attempt-{last}/rendered/ds_config.json").read_text())
     assert config["zero_optimization"]["zero_hpz_partition_size"] == 2
     tag = (run.path / "checkpoints/latest").read_text()
@@ -50,15 +57,30 @@ def see_zero_3_with_hpz_and_its_shards(run: Run) -> None:
     run.see_nothing_left()
 
 
+def losses(run: Run, attempt: int = 1) -> dict[int, float]:
+    """Return the loss of every step that an attempt has told so far."""
+    return {int(step): float(loss) for step, loss in LOSS.findall(run.log(FIRST.format(run.site), attempt))}
+
+
+def stop_after_a_checkpoint(run: Run) -> None:
+    """Stop the ranks once they have gone on from a checkpoint, or they end before Slurm takes their hosts.
+
+    Slurm has what it ends go on (SIGCONT) before it sends SIGTERM.
+    """
+    latest = run.path / "checkpoints/latest"
+    wait_until(lambda: latest.exists() and max(losses(run)) > SAVE_EVERY, run.story, within=600)
+    for rank in run.events("rank_start"):
+        os.kill(rank["pid"], signal.SIGSTOP)
+
+
 def test_a_preempted_training_goes_on_with_the_loss_it_had(slurm: Site) -> None:
-    run = train(slurm, 12, "--save_every", "2")
-    wait_until((run.path / "checkpoints/latest").exists, run.story, within=180)
+    run = train(slurm, 12, "--save_every", str(SAVE_EVERY))
+    stop_after_a_checkpoint(run)
     take_hosts(slurm)
-    verdict = run.wait(within=300)
+    verdict = run.wait(within=900)
     assert verdict["state"] == "SUCCEEDED", run.story()
-    told = [run.log(f"{slurm.hosts[0]}.rank0.out", attempt) for attempt in (1, 2)]
-    before, after = ({int(step): float(loss) for step, loss in LOSS.findall(words)} for words in told)
-    assert "resumed " in told[1]
+    before, after = losses(run), losses(run, 2)
+    assert "resumed " in run.log(FIRST.format(slurm), 2)
     assert 1 not in after
     assert list(after)[-1] == 12
     again = before.keys() & after.keys()  # what was done since the last checkpoint is done once more
@@ -67,12 +89,12 @@ def test_a_preempted_training_goes_on_with_the_loss_it_had(slurm: Site) -> None:
     see_zero_3_with_hpz_and_its_shards(run)
 
 
-def test_the_example_trains_with_zero_3_and_hpz_and_saves_its_shards(detached: Site) -> None:
+def test_the_example_trains_with_zero_3_and_hpz_and_saves_its_shards(remote: Site) -> None:
     """On Slurm the training above does."""
-    run = train(detached, 6)
-    verdict = run.wait(within=240)
+    run = train(remote, 6)
+    verdict = run.wait(within=900)
     assert verdict["state"] == "SUCCEEDED", run.story()
-    losses = [float(loss) for _, loss in LOSS.findall(run.log(f"{detached.hosts[0]}.rank0.out"))]
-    assert len(losses) == 6
-    assert losses[-1] < losses[0] - 1.0
+    told = losses(run)
+    assert list(told) == [1, 2, 3, 4, 5, 6]
+    assert told[6] < told[1] - 1.0
     see_zero_3_with_hpz_and_its_shards(run)

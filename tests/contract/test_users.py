@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def test_an_ordinary_users_run_succeeds_under_that_users_id(ordinary: Site) -> None:
     run = ordinary.submit(train={"args": ["--lines", "2"]})
     run.succeed()
+    run.see_nothing_left()  # which waits for the supervisor: it still writes and renames files
     uid = ordinary.bed.users[ordinary.user].uid
     assert {facts["uid"] for facts in run.reports().values()} == {uid}
     assert {path.stat().st_uid for path in run.path.rglob("*")} == {uid}
-    run.see_nothing_left()
 
 
 def test_an_ordinary_users_stubborn_ranks_are_ended(ordinary: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -65,7 +66,8 @@ from pathlib import Path
 names = ("TOKEN", "FILED")
 hashes = [hashlib.sha256(os.environ[name].encode()).hexdigest() for name in names]
 (Path(sys.argv[2]) / f"hash-{os.environ['RANK']}").write_text(" ".join(hashes))
-time.sleep(2)
+while not (Path(sys.argv[2]) / "go").exists():
+    time.sleep(0.05)
 """
 
 
@@ -76,13 +78,17 @@ def hashes(folder: Path) -> Iterator[list[str]]:
 
 
 def files_with(folder: Path, words: list[str]) -> list[Path]:
-    """Return the files below a folder that hold one of the words."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in found if any(word.encode() in path.read_bytes() for word in words)]
+    """Return the files below a folder that hold one of the words; some may go while we look."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            data = path.read_bytes()
+            found += [path] if any(word.encode() in data for word in words) else []
+    return found
 
 
 def submit_with_secrets(site: Site, token: str, filed: str) -> Run:
-    """Submit a run whose ranks hash a secret of the environment and one of the env file."""
+    """Submit a run whose ranks hash a secret of the environment and one of the env file, and await `go`."""
     (site.folder / "secret.env").write_text(f"FILED={json.dumps(filed, ensure_ascii=False)}\n")
     script = (site.shared or site.folder) / "hashing.py"
     script.write_text(HASHING)
@@ -100,6 +106,8 @@ def test_secrets_reach_the_ranks_and_no_file_or_command_line(site: Site) -> None
     while run.verdict() is None:
         shown = [process for process in processes.everything() if "5f2a9c" in "\0".join(process.argv)]
         assert shown == []
+        if len(list(hashes(run.report_folder))) == 4:
+            (run.report_folder / "go").touch()
         time.sleep(0.1)
     run.succeed()
     expected = [hashlib.sha256(value.encode()).hexdigest() for value in (token, filed)]
@@ -112,10 +120,12 @@ def test_secrets_reach_the_ranks_and_no_file_or_command_line(site: Site) -> None
 
 
 def test_secrets_are_taken_from_hosts_that_got_a_copy(apart: Site) -> None:
-    run = submit_with_secrets(apart, "tok-5f2a9c", "filed-5e1b77")
+    # Other words than above: that test, in another worker, looks for its own in every command line.
+    run = submit_with_secrets(apart, "tok-77d04b", "filed-90c3e8")
+    (run.report_folder / "go").touch()
     run.succeed()
     for node in apart.bed.nodes:
-        left = node.run(["grep", "-rlE", "5f2a9c|5e1b77", str(run.path)])
+        left = node.run(["grep", "-rlE", "77d04b|90c3e8", str(run.path)])
         assert left.stdout == ""
         assert node.run(["find", str(run.path), "-name", "control.json"]).stdout == ""
     run.see_nothing_left()

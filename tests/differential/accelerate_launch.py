@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_deepspeed_cmd_env
-
 
 def launched(flags: list[str]) -> tuple[dict[str, str], Any]:
     """Return the environment that it would give each rank, and its arguments."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env
+
     args = launch_command_parser().parse_args([*flags, "train.py", "--lr", "1e-4"])
     args, defaults, from_file = _validate_launch_command(args)
     assert args.use_deepspeed

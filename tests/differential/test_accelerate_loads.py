@@ -6,11 +6,13 @@ Everything up to the plugin in each rank is Accelerate's own code: its parser, i
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from accelerate_launch import launched
+from needs import needs
 
 from orchestrator.configs import accelerate_config
 from orchestrator.configs.deepspeed_config import Built, build
@@ -18,15 +20,11 @@ from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
 from orchestrator.job import DeepSpeedSpec
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    pytest.importorskip("deepspeed", reason="needs DeepSpeed installed")
-    pytest.importorskip("accelerate", reason="needs Accelerate installed")
-    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+if TYPE_CHECKING:
     from accelerate.utils import DeepSpeedPlugin
-    from accelerate_launch import launched
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
+installed = needs("deepspeed", "accelerate.utils")
 
 HOSTS = HostPool((Host("a", (0, 1)), Host("b", (0, 1))))
 FIELDS = {"micro_batch_per_gpu": 2, "gradient_clipping": 0.7, "precision": "bf16"}
@@ -112,6 +110,8 @@ def of_file(path: Path) -> tuple[dict[str, str], object]:
 
 def plugin_in_a_rank(monkeypatch, environment: dict[str, str]) -> DeepSpeedPlugin:
     """Return the plugin that `Accelerator()` makes in a rank with that environment."""
+    from accelerate.utils import DeepSpeedPlugin
+
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     plugin = DeepSpeedPlugin()
@@ -120,6 +120,8 @@ def plugin_in_a_rank(monkeypatch, environment: dict[str, str]) -> DeepSpeedPlugi
 
 
 def test_accelerate_reads_what_we_render(written):
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+
     config = load_config_from_file(str(written(**FIELDS, zero_stage=3)))
     assert isinstance(config, ClusterConfig)
     assert (config.num_processes, config.num_machines, config.machine_rank) == (4, 2, 0)

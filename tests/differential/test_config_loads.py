@@ -9,12 +9,12 @@ import contextlib
 import json
 import random
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 from generated_configs import any_fields
 from hypothesis import given, settings
+from needs import needs
 
 from orchestrator.configs import deepspeed_config, sizes
 from orchestrator.configs.batch import GLOBAL, MICRO, STEPS, resolve_batch
@@ -23,22 +23,8 @@ from orchestrator.errors import JobFileError
 from orchestrator.hosts import Host, HostPool
 from orchestrator.job import DeepSpeedSpec, load_job
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    pytest.importorskip("deepspeed", reason="needs DeepSpeed installed")
-    pytest.importorskip("accelerate", reason="needs Accelerate installed")
-    import deepspeed
-    import torch.distributed as td
-    from accelerate.utils import DeepSpeedPlugin
-    from deepspeed.runtime import config as theirs
-    from deepspeed.runtime.zero import config as their_zero
-    from deepspeed.runtime.zero.offload_config import (
-        DeepSpeedZeroOffloadOptimizerConfig,
-        DeepSpeedZeroOffloadParamConfig,
-    )
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
+installed = needs("deepspeed", "accelerate.utils")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TABLE = [
@@ -83,6 +69,10 @@ def world(size: int):
     On CPUs its backend would compile an operation for shared memory first (`build_shm_op`): half a minute of
     a C++ compiler where that was never done, for messages that nobody sends here.
     """
+    import deepspeed
+    import torch.distributed as td
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: (
         None
     )  # by that name: the attribute is torch itself
@@ -131,6 +121,8 @@ ALONE = {
 
 def assert_loads(config: dict, ranks: int) -> None:
     """Check that DeepSpeed takes a configuration and has read all of it as it was written."""
+    from deepspeed.runtime import config as theirs
+
     written = json.loads(json.dumps(config, allow_nan=False))
     with world(ranks):
         read = theirs.DeepSpeedConfig(written)
@@ -176,6 +168,8 @@ def test_deepspeed_reads_generated_configurations(fields):
 @settings(max_examples=60, deadline=None)
 @given(any_fields())
 def test_accelerates_plugin_takes_generated_configurations(fields):
+    from accelerate.utils import DeepSpeedPlugin
+
     config = built({"zero_stage": 2, **fields}, pool(2, 4), launcher="accelerate")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("ACCELERATE_CONFIG_DS_FIELDS", "deepspeed_config_file,zero3_init_flag")
@@ -187,6 +181,8 @@ def test_accelerates_plugin_takes_generated_configurations(fields):
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_the_installed_classes_take_every_example(path):
+    from accelerate.utils import DeepSpeedPlugin
+
     job = load_job(path)
     if job.spec.deepspeed is None:
         pytest.skip("no DeepSpeed configuration")
@@ -227,6 +223,8 @@ def test_batch_arithmetic_is_deepspeeds():
 
 
 def _their_batch(config: dict, ranks: int) -> dict | None:
+    from deepspeed.runtime import config as theirs
+
     try:
         with world(ranks):
             read = theirs.DeepSpeedConfig(dict(config))
@@ -247,12 +245,16 @@ def _our_batch(config: dict, ranks: int) -> dict | None:
 
 
 def test_removed_keys_are_those_of_the_installed_deepspeed():
+    from deepspeed.runtime import config as theirs
+
     refused = {key for key, change in REMOVED.items() if not change.silent}
     zero = {f"zero_optimization.{key}" for key in theirs._REMOVED_ZERO_CONFIG_KEYS}
     assert refused == set(theirs._REMOVED_TOP_LEVEL_CONFIG_KEYS) | zero
 
 
 def test_old_names_are_those_that_the_installed_deepspeed_still_takes():
+    from deepspeed.runtime.zero import config as their_zero
+
     deprecated = {
         f"zero_optimization.{field.alias or name}"
         for name, field in their_zero.DeepSpeedZeroConfig.model_fields.items()
@@ -262,10 +264,12 @@ def test_old_names_are_those_that_the_installed_deepspeed_still_takes():
 
 
 def test_sizes_to_round_are_the_whole_numbers_of_the_installed_deepspeed():
+    from deepspeed.runtime.zero import config, offload_config
+
     models = (
-        their_zero.DeepSpeedZeroConfig,
-        DeepSpeedZeroOffloadOptimizerConfig,
-        DeepSpeedZeroOffloadParamConfig,
+        config.DeepSpeedZeroConfig,
+        offload_config.DeepSpeedZeroOffloadOptimizerConfig,
+        offload_config.DeepSpeedZeroOffloadParamConfig,
     )
     whole = {
         field.alias or name

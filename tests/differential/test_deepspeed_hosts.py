@@ -11,7 +11,6 @@ import io
 import logging
 import random
 import re
-import warnings
 from collections import Counter, OrderedDict
 
 import pytest
@@ -22,15 +21,13 @@ from generated_hosts import (
     legitimate_hostfile,
     random_pool,
 )
+from needs import needs
 
 from orchestrator.errors import FilterError, HostfileError
 from orchestrator.hosts import Host, HostPool, parse_hostfile
 from orchestrator.hosts.filters import apply_filters
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    runner = pytest.importorskip("deepspeed.launcher.runner", reason="needs DeepSpeed installed")
-
+installed = needs("deepspeed.launcher.runner")
 ROUNDS = 6000
 
 HOSTFILE_NONSENSE = {
@@ -56,8 +53,10 @@ FILTER_ADDITIONS = re.compile(r"\[|[:,][0-9]+-[0-9]")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet_deepspeed():
+def _quiet_deepspeed(installed):
     """Switch off DeepSpeed's log line for each refused text."""
+    from deepspeed.launcher import runner
+
     level = runner.logger.level
     runner.logger.setLevel(logging.CRITICAL + 1)
     yield
@@ -146,6 +145,8 @@ def _ours_hostfile(text):
 
 
 def _theirs_hostfile(text):
+    from deepspeed.launcher import runner
+
     try:
         return list(runner._parse_hostfile(io.StringIO(text, newline=None).readlines()).items())
     except ValueError:
@@ -161,6 +162,8 @@ def _ours_filter(counts, kind, text):
 
 
 def _theirs_filter(counts, kind, text):
+    from deepspeed.launcher import runner
+
     chosen = {"inclusion": "", "exclusion": ""} | {kind.removesuffix("de") + "sion": text}
     try:
         return list(runner.parse_inclusion_exclusion(OrderedDict(counts), **chosen).items())

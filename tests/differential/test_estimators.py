@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs
 
 from orchestrator.estimate import ModelShape, ModelStates, Settings, World, deepspeed_model_states
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    pytest.importorskip("deepspeed", reason="needs DeepSpeed installed")
-    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
-    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
-
+installed = needs("deepspeed.runtime.zero.stage3", "deepspeed.runtime.zero.stage_1_and_2")
 PARAMETERS = st.integers(1, 2 * 10**12)
 WORLDS = st.builds(World, st.integers(1, 20_000), st.integers(1, 16))
 OFFLOADS = st.sampled_from(["none", "cpu", "nvme"])
@@ -24,6 +17,8 @@ OFFLOADS = st.sampled_from(["none", "cpu", "nvme"])
 @settings(deadline=None)
 @given(PARAMETERS, WORLDS, OFFLOADS)
 def test_stage_2(parameters, world, offload):
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
     host, gpu = estimate_zero2_model_states_mem_needs(
         parameters, world.gpus_per_node, world.nodes, cpu_offload=offload != "none"
     )
@@ -42,6 +37,8 @@ def test_stage_2(parameters, world, offload):
     st.booleans(),
 )
 def test_stage_3(parameters, part, world, offloads, zero_init):
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+
     optimizer, param = offloads
     layer = round(parameters * part)
     host, gpu, _ = estimate_zero3_model_states_mem_needs(

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import pickle
 import random
-import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from needs import needs
 
 from orchestrator.monitor.flight import examine, read_all
 from tests.flight_records import dump, entry
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    builder = pytest.importorskip(
-        "torch.distributed.flight_recorder.components.builder", reason="needs torch 2.11 or newer"
-    )
+installed = needs("torch.distributed.flight_recorder.components.builder")  # torch 2.11 or newer
 
 if TYPE_CHECKING:
     from orchestrator.monitor.flight import Finding
@@ -29,6 +25,8 @@ ARGS = {"verbose": False, "just_print_entries": False, "allow_incomplete_ranks":
 
 def theirs(folder: Path) -> tuple[int, set[int], set[int]] | None:
     """Return the first collective that torch's analyser finds wrong: number, who is missing, who differs."""
+    from torch.distributed.flight_recorder.components import builder
+
     details: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.fr.*")):
         found = pickle.loads(path.read_bytes())

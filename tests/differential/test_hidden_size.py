@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
+from needs import needs
 
 from orchestrator.configs.hidden_size import hidden_size
 from orchestrator.job import ModelSpec
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    transformers = pytest.importorskip("transformers", reason="needs transformers installed")
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
+installed = needs("transformers")
 
 MODELS = [
     *("bart", "bert", "bloom", "ctrl", "distilbert", "falcon", "flaubert", "gpt2", "gpt_neox", "gptj"),
@@ -36,6 +31,8 @@ def in_python(config) -> int:
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_file_tells_what_the_configuration_tells(kind, tmp_path):
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     config = CONFIG_MAPPING[kind]()
     config.save_pretrained(tmp_path)
     assert hidden_size(ModelSpec(config=str(tmp_path)), tmp_path, {}) == in_python(config)

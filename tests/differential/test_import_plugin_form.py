@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import needs
 
 from orchestrator.importing.accelerate_plugin import as_fields
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    pytest.importorskip("accelerate", reason="needs Accelerate installed")
-    pytest.importorskip("deepspeed", reason="needs DeepSpeed installed")
-    from accelerate.utils import DeepSpeedPlugin
-
 pytestmark = pytest.mark.filterwarnings("ignore:DeepSpeed Zero3 Init flag")
+installed = needs("accelerate.utils", "deepspeed")
 AUTO = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}
 NAMES = {  # as `prepare_deepspeed_cmd_env` of Accelerate 1.15 has them
     "zero_stage": "ACCELERATE_DEEPSPEED_ZERO_STAGE",
@@ -32,6 +27,8 @@ NAMES = {  # as `prepare_deepspeed_cmd_env` of Accelerate 1.15 has them
 
 def theirs(fields):
     """Return what DeepSpeedPlugin makes of the fields in a rank."""
+    from accelerate.utils import DeepSpeedPlugin
+
     environ = {NAMES[key]: str(value).lower() for key, value in fields.section.items() if key in NAMES}
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:

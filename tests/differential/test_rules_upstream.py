@@ -8,37 +8,28 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 
 import pytest
 import yaml
+from accelerate_launch import launched
+from needs import needs
 
 from orchestrator.rules import accelerate as ours
 from orchestrator.rules import optimizer, shape
 from tests.facts import facts, ids
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    pytest.importorskip("deepspeed", reason="needs DeepSpeed installed")
-    pytest.importorskip("accelerate", reason="needs Accelerate installed")
-    import deepspeed
-    import torch
-    import torch.distributed as td
-    from accelerate.utils import DeepSpeedPlugin
-    from accelerate_launch import launched
-    from deepspeed.accelerator import get_accelerator
-    from deepspeed.runtime import config as theirs
-    from deepspeed.runtime.zero import utils as zero_utils
-    from deepspeed.utils import groups
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else compiled, for a minute
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
+installed = needs("deepspeed", "accelerate.utils")
 
 
 @contextlib.contextmanager
 def world(size: int):
     """Make DeepSpeed see `size` ranks, of which this is the first."""
+    import deepspeed
+    import torch.distributed as td
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else compiled, for a minute
     td.init_process_group("fake", rank=0, world_size=size, store=FakeStore())
     try:
         deepspeed.init_distributed(dist_backend="fake", verbose=False)
@@ -49,6 +40,8 @@ def world(size: int):
 
 def their_group(size: int, monkeypatch) -> list[int] | None:
     """Return the hpZ group of rank 0 as DeepSpeed makes it in this world; None where it refuses to."""
+    from deepspeed.utils import groups
+
     monkeypatch.setattr(groups, "_ZERO_PARAM_INTRA_PARALLEL_GROUP", None)
     try:
         groups._create_zero_param_parallel_group(size)
@@ -78,6 +71,9 @@ def test_hpz_is_refused_where_deepspeed_asserts_and_where_it_clamps(monkeypatch)
 @pytest.mark.parametrize(("hosts", "works"), [(2, True), (3, False)])
 def test_qgz_with_more_gpus_than_slots_is_as_we_say(monkeypatch, hosts, works):
     """Four ranks a host see eight GPUs: two hosts pass for one, three do not start."""
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.utils import groups
+
     monkeypatch.setattr(get_accelerator(), "device_count", lambda: 8)
     monkeypatch.setattr(groups, "_ALL_TO_ALL_GROUP", {})
     with world(4 * hosts), contextlib.nullcontext() if works else pytest.raises(AssertionError):
@@ -196,6 +192,10 @@ def test_an_own_optimizer_with_offload_is_refused_unless_it_is_allowed(outcomes)
 
 def test_optimizers_are_the_tested_ones():
     """Names of DeepSpeed's own that end in a supported class, whatever the device."""
+    import torch
+    from deepspeed.runtime import config as theirs
+    from deepspeed.runtime.zero import utils as zero_utils
+
     classes = " ".join(kind.__name__.lower() for kind in zero_utils.ZERO_SUPPORTED_OPTIMIZERS)
     for name in theirs.DEEPSPEED_OPTIMIZERS:
         supported = name in classes and not name.startswith("mu")
@@ -205,7 +205,9 @@ def test_optimizers_are_the_tested_ones():
 
 
 def test_the_schedulers_are_those_of_deepspeed_and_torch():
-    ours, torchs = deepspeed.runtime.lr_schedules, torch.optim.lr_scheduler
+    from deepspeed.runtime import lr_schedules as ours
+    from torch.optim import lr_scheduler as torchs
+
     known = {name for name in optimizer._SCHEDULERS if hasattr(ours, name) or hasattr(torchs, name)}
     assert known == set(optimizer._SCHEDULERS)
     assert set(ours.VALID_LR_SCHEDULES) <= known
@@ -215,7 +217,9 @@ def test_the_schedulers_are_those_of_deepspeed_and_torch():
 
 
 def test_warmup_of_no_steps_is_refused_by_deepspeed_too():
-    schedulers = deepspeed.runtime.lr_schedules
+    import torch
+    from deepspeed.runtime import lr_schedules as schedulers
+
     adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     for name in optimizer._WARMUP:
         more = {} if name == "WarmupLR" else {"total_num_steps": 10}
@@ -250,6 +254,8 @@ def generated():
 
 def their_refusal(folder, config: dict, monkeypatch) -> str:
     """Return what Accelerate raises in a rank, by the steps of `accelerate launch`; "" for nothing."""
+    from accelerate.utils import DeepSpeedPlugin
+
     path = folder / "accelerate.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     with monkeypatch.context() as patch:

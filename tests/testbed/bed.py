@@ -39,6 +39,7 @@ class Testbed:
         self.user_client: sshfiles.Client | None = None
         self._services = Services(folder=directory / "services")
         self._slurm: Slurm | None = None
+        self._closed = False
 
     @classmethod
     def up(cls, *, base: Path | None = None, keep: bool = False, **options: Any) -> Self:
@@ -196,7 +197,7 @@ class Testbed:
 
     # -- the submit side
 
-    def ssh(self, name: str, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def ssh(self, name: str, *command: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run a command on a host over ssh, as root."""
         argv = [tool("ssh"), "-F", str(self.ssh_config), name, *command]
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
@@ -256,15 +257,18 @@ class Testbed:
 
     def close(self) -> None:
         """End every process on the hosts and remove all traces; harmless when done already."""
+        if self._closed:
+            return  # the name may be another bed's by now
+        self._closed = True
         self._services.kill()
         inodes = [net.inode(name) for name in net.namespaces(self.network)]
-        processes.end(p.pid for p in processes.in_namespaces(inodes))
+        processes.end_all(lambda: processes.in_namespaces(inodes))
         for node in self.nodes:
             node.reap()
         if self.options.cgroups:
             cgroups.remove(self.network)
-        net.remove(self.network)
         shutil.rmtree(self.directory, ignore_errors=True)
+        net.remove(self.network)  # last: it is the lock on all of the above
 
     def __enter__(self) -> Self:
         return self
@@ -289,7 +293,8 @@ def clear(directory: Path, state: Mapping[str, Any]) -> None:
 
 def sweep(base: Path) -> None:
     """Take down the beds of processes that have died without closing theirs."""
-    for directory, state in states.beds(base).items():
-        owner = state["owner"]
-        if owner and processes.start_time(owner[0]) != owner[1]:
-            clear(directory, state)
+    with states.locked(base):  # two who take down one bed would end the one that gets its name next
+        for directory, state in states.beds(base).items():
+            owner = state["owner"]
+            if owner and processes.start_time(owner[0]) != owner[1]:
+                clear(directory, state)

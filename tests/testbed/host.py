@@ -177,7 +177,7 @@ class Node:
         argv = [tool("sshd"), "-D", "-f", str(self.sshd_config), "-E", str(self.folder / "sshd.log")]
         self.sshd = self._start([*self._enter(), *argv], subprocess.DEVNULL).pid
 
-    def await_sshd(self, within: float = 120.0) -> None:
+    def await_sshd(self, within: float = 300.0) -> None:
         """Wait until sshd listens."""
         deadline = time.monotonic() + within
         while "Server listening" not in self.sshd_log:
@@ -260,6 +260,7 @@ class Node:
     def crash(self) -> None:
         """Let the host die as when its power fails: cable out, every process (but the anchor) killed."""
         self.pull_cable()
-        processes.end(p.pid for p in processes.in_namespaces([self.inode]) if p.pid != self.anchor)
+        inode = self.inode
+        processes.end_all(lambda: (p for p in processes.in_namespaces([inode]) if p.pid != self.anchor))
         self.sshd = 0
         self.reap()

@@ -13,8 +13,12 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.testbed.requirements import TestbedError, call, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMESPACES = Path("/run/netns")
 MOST_HOSTS = 200
@@ -76,8 +80,8 @@ def claim(size: int, *, jump: bool) -> Network:
     if not 1 <= size <= MOST_HOSTS:
         raise TestbedError(f"a bed has 1 to {MOST_HOSTS} hosts, not {size}")
     used = call(["ip", "-o", "-4", "address"]) + call(["ip", "-4", "route"])
-    for step in range(254):
-        network = Network(1 + (os.getpid() + step) % 254, size, jump)
+    for number in _numbers():
+        network = Network(number, size, jump)
         if re.search(rf"\b10\.7[78]\.{network.number}\.", used):
             continue
         argv = [tool("ip"), "netns", "add", network.name]
@@ -88,9 +92,33 @@ def claim(size: int, *, jump: bool) -> Network:
     )
 
 
+def _numbers() -> list[int]:
+    """Return the numbers to be tried, in an order that differs from process to process.
+
+    Of test workers that run side by side (pytest-xdist's variables) each has its own: a test that sees what
+    is left of a bed must not see another worker's, which has just taken the name.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = range(1 + worker, 255, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    start = os.getpid() % len(own)
+    return [*own[start:], *own[:start]]
+
+
 def inode(namespace: str) -> int:
     """Return the inode by which /proc/PID/ns/net names this namespace."""
     return (NAMESPACES / namespace).stat().st_ino
+
+
+@contextlib.contextmanager
+def held(namespaces: list[str]) -> Iterator[list[int]]:
+    """Keep namespaces for the length of the block, even removed ones; yield their inodes.
+
+    The kernel gives the inode of one that is gone to the next that is made, another test worker's too.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [
+            os.fstat(stack.enter_context((NAMESPACES / name).open()).fileno()).st_ino for name in namespaces
+        ]
 
 
 def batch(lines: list[str], namespace: str | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 PROC = Path("/proc")
 
@@ -116,7 +116,13 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def end(pids: Iterable[int], within: float = 60.0, how: signal.Signals = signal.SIGKILL) -> None:
+def end_all(found: Callable[[], Iterable[Process]]) -> None:
+    """Kill what a search finds until it finds nothing: a process may start another one while we look."""
+    while pids := [process.pid for process in found()]:
+        end(pids)
+
+
+def end(pids: Iterable[int], within: float = 300.0, how: signal.Signals = signal.SIGKILL) -> None:
     """Kill these processes and return when they are gone; raise TimeoutError after `within` seconds."""
     with contextlib.ExitStack() as stack:
         waiting: set[int] = set()

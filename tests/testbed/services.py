@@ -84,7 +84,7 @@ class Services:
         """Take the exit status of what has ended."""
         self.children = [child for child in self.children if child.poll() is None]
 
-    def await_that(self, name: str, ready: Callable[[], bool], within: float = 120.0) -> None:
+    def await_that(self, name: str, ready: Callable[[], bool], within: float = 300.0) -> None:
         """Wait until a program is ready; TestbedError with its last words when it ends or is too slow."""
         deadline = time.monotonic() + within
         while not ready():

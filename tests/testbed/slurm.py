@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from tests.testbed.services import Services
 
 STATES = ["squeue", "--noheader", "--states=all", "--format=%A %T"]
+SQUEUE_TRIES = 3
 OVER = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 OVER |= {"OUT_OF_MEMORY", "REVOKED"}
+PATIENCE = 300.0
+"""Seconds that a cluster has for what takes one on an idle machine."""
 LONGEST_SOCKET = 107
 """Letters in the path of a Unix socket, a limit of Linux."""
 TAKES_JOBS = {"idle", "mixed", "allocated", "completing"}
@@ -89,7 +92,7 @@ class Slurm:
         self.start_controller()
         for node in self.nodes:
             self._launch_slurmd(node)
-        self._await(self._started, "hosts are not idle", 120 + len(self.nodes))
+        self._await(self._started, "hosts are not idle", PATIENCE + len(self.nodes))
 
     def _started(self) -> bool:
         if dead := [node.name for node in self.nodes if not self.services.pid(slurmd_of(node))]:
@@ -139,7 +142,7 @@ class Slurm:
             processes.end([pid])
         self.services.forget(slurmd_of(node))
 
-    def revive(self, node: Node, within: float = 120.0) -> None:
+    def revive(self, node: Node, within: float = PATIENCE) -> None:
         """Bring a host back after `Node.crash`: cable, sshd, slurmd, and a state in which it takes jobs."""
         node.plug_cable()
         if not node.sshd:
@@ -179,13 +182,14 @@ class Slurm:
         return dict(line.split() for line in listing.splitlines())
 
     def jobs(self) -> dict[str, str]:
-        """Return the state of every job that Slurm still remembers (MinJobAge is 30 s), by job id."""
-        done = self.run(*STATES)
-        if done.returncode:
-            raise TestbedError(f"squeue: {done.stderr.strip()}")
-        return dict(line.split() for line in done.stdout.splitlines())
+        """Return the state of every job that Slurm still remembers (MinJobAge is 300 s), by job id."""
+        for _ in range(SQUEUE_TRIES):  # it gives up after MessageTimeout, 10 s, which a busy machine may need
+            done = self.run(*STATES)
+            if not done.returncode:
+                return dict(line.split() for line in done.stdout.splitlines())
+        raise TestbedError(f"squeue: {done.stderr.strip()}")
 
-    def wait_idle(self, within: float = 120.0) -> None:
+    def wait_idle(self, within: float = PATIENCE) -> None:
         """Wait until every host is idle, so that a job may start at once."""
         self._await(self._idle, "hosts are not idle", within)
 
@@ -197,7 +201,7 @@ class Slurm:
         self._resume_hosts()  # again and again, as in `_takes_jobs`
         return self._idle()
 
-    def cancel_all(self, within: float = 120.0) -> None:
+    def cancel_all(self, within: float = PATIENCE) -> None:
         """End every job, bring back what is dead, down or drained, and wait until all hosts are idle."""
         if not self.services.pid("slurmctld"):
             self.start_controller()
@@ -226,7 +230,7 @@ class Slurm:
         if bad:
             self.run("scontrol", "update", f"nodename={','.join(bad)}", "state=resume")
 
-    def _await(self, ready: Callable[[], bool], otherwise: str, within: float = 120.0) -> None:
+    def _await(self, ready: Callable[[], bool], otherwise: str, within: float = PATIENCE) -> None:
         deadline = time.monotonic() + within
         while not ready():
             if time.monotonic() > deadline:

@@ -27,7 +27,7 @@ PARTITIONS = """\
 PartitionName=DEFAULT Nodes=ALL State=UP MaxTime=INFINITE DefaultTime=60
 PartitionName=main Default=YES PriorityTier=10 PreemptMode=REQUEUE
 PartitionName=cancelled PriorityTier=10 PreemptMode=CANCEL
-PartitionName=graceful PriorityTier=5 PreemptMode=REQUEUE GraceTime=10
+PartitionName=graceful PriorityTier=5 PreemptMode=REQUEUE GraceTime=60
 PartitionName=urgent PriorityTier=100 PreemptMode=OFF
 """
 FIXED = """\
@@ -47,8 +47,9 @@ JobRequeue=1
 ReturnToService=2
 SlurmctldTimeout=30
 SlurmdTimeout=20
-KillWait=5
-MinJobAge=30
+KillWait=20
+BatchStartTimeout=120
+MinJobAge=300
 OverTimeLimit=0
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -22,6 +24,17 @@ def load(directory: Path) -> dict[str, Any]:
     """Return a bed's recorded state; OSError or ValueError when there is none."""
     state: dict[str, Any] = json.loads((directory / "state.json").read_text())
     return state
+
+
+@contextlib.contextmanager
+def locked(base: Path) -> Iterator[None]:
+    """Keep other processes from changing the beds below `base` that are nobody's; leaves no file there."""
+    handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def beds(base: Path) -> dict[Path, dict[str, Any]]:

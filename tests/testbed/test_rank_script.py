@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,9 @@ def test_sigterm_is_noted_and_ends_it_unless_ignored(tmp_path: Path, ignore: boo
             for pid in (rank.pid, *pids):
                 os.kill(pid, signal.SIGTERM)
             if ignore:
+                while not (tmp_path / "rank-0.sigterm").exists():
+                    assert rank.poll() is None
+                    time.sleep(0.01)
                 with pytest.raises(subprocess.TimeoutExpired):
                     rank.wait(0.3)
                 assert [alive.pid for alive in living(pids)] == pids

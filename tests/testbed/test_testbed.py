@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +19,21 @@ from tests.testbed import Testbed, TestbedError, network, processes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PING = "import socket, sys; socket.create_connection((sys.argv[1], 22), 2).close()"
+PING = "import socket, sys; socket.create_connection((sys.argv[1], 22), 10).close()"
 
 
 def reaches(bed: Testbed, source: str, target: str) -> bool:
     """Say whether a TCP connection to the target's sshd can be opened from the source."""
     argv = ["/usr/bin/python3", "-c", PING, target]
     return bed.node(source).run(argv).returncode == 0
+
+
+def comes_back(bed: Testbed, name: str) -> None:
+    """Wait until a host answers again: after a cut, a neighbour counts as gone for a while."""
+    deadline = time.monotonic() + 180
+    while (done := bed.ssh(name, "hostname")).stdout != f"{name}\n":
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.1)
 
 
 def test_ssh_reaches_every_host_by_its_verified_key(bed: Testbed) -> None:
@@ -68,7 +78,7 @@ def test_a_pulled_cable_cuts_one_host_off_until_it_is_plugged(bed: Testbed) -> N
         assert bed.ssh("node2", "hostname").stdout == "node2\n"
     finally:
         node.plug_cable()
-    assert bed.ssh("node1", "hostname").stdout == "node1\n"
+    comes_back(bed, "node1")
 
 
 def test_the_submit_side_can_be_cut_off_while_hosts_still_talk(bed: Testbed) -> None:
@@ -78,7 +88,7 @@ def test_the_submit_side_can_be_cut_off_while_hosts_still_talk(bed: Testbed) -> 
         assert reaches(bed, "node1", "node2")
     finally:
         bed.plug_cable()
-    assert bed.ssh("node1", "hostname").returncode == 0
+    comes_back(bed, "node1")
 
 
 def test_a_slowed_link_is_limited_both_ways_and_freed_again(bed: Testbed) -> None:
@@ -105,7 +115,7 @@ def test_processes_of_a_host_are_found_and_counted_to_it(bed: Testbed) -> None:
     assert found
     assert bed.node("node1").processes(marker) == []
     assert {p.pid for p in found} <= {p.pid for p in bed.stray_processes(marker)}
-    processes.end(p.pid for p in bed.stray_processes(marker))
+    processes.end_all(lambda: bed.stray_processes(marker))
     assert bed.stray_processes(marker) == []
 
 
@@ -161,15 +171,15 @@ def test_nothing_is_left_of_a_closed_bed(make_bed: Callable[..., Testbed]) -> No
     bed = make_bed(jump=True)
     bed.ssh("node2", "setsid sleep 60 >/dev/null 2>&1 </dev/null &")
     names = network.namespaces(bed.network)
-    inodes = [network.inode(name) for name in names]
     assert len(names) == 3
-    assert len(processes.in_namespaces(inodes)) >= 5  # two anchors, two sshd, one sleep
-    bed.close()
-    assert processes.in_namespaces(inodes) == []
+    with network.held(names) as inodes:
+        assert len(processes.in_namespaces(inodes)) >= 5  # two anchors, two sshd, one sleep
+        bed.close()
+        assert processes.in_namespaces(inodes) == []
     assert network.namespaces(bed.network) == []
     assert not Path(f"/sys/class/net/{bed.network.name}").exists()
     routes = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
-    assert f".{bed.network.number}." not in routes.replace("0/24", "")
+    assert not re.search(rf"\b10\.7[78]\.{bed.network.number}\.", routes)
     assert not bed.directory.exists()
 
 
@@ -183,11 +193,12 @@ def test_a_bed_whose_process_was_killed_is_swept_by_the_next(
     )
     died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     name = died.stdout.strip()
+    (tmp_path / name / "marked").touch()
     inside = ["ip", "-n", f"{name}-1", "link"]  # another worker's bed may take the name once it is free
     subprocess.run([*inside, "add", "marked", "type", "veth"], check=True)
     make_bed(nodes=1, base=tmp_path)
     assert subprocess.run([*inside, "show", "marked"], capture_output=True, check=False).returncode != 0
-    assert [path for path in tmp_path.iterdir() if path.name == name] == []
+    assert not (tmp_path / name / "marked").exists()
 
 
 def test_a_bed_that_fails_to_come_up_leaves_nothing(

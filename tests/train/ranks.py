@@ -14,7 +14,6 @@ import json
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,15 +21,18 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-SECONDS = 300  # for one script
+SECONDS = 900  # for one script
 
 
 def run_ranks(ranks: int, script: Path, *words: object, cwd: Path | None = None) -> str:
     """Return what the ranks printed; all must end with 0."""
+    from tests.ports import free_port  # not there for the process that forks
+
     with tempfile.TemporaryDirectory() as folder:
         said, errors = Path(folder, "out"), Path(folder, "err")
         argv = [str(word) for word in (script, *words)]
-        code = ordered(ranks=ranks, argv=argv, cwd=str(cwd or Path.cwd()), files=[str(said), str(errors)])
+        files = [str(said), str(errors)]
+        code = ordered(ranks=ranks, argv=argv, cwd=str(cwd or Path.cwd()), files=files, port=free_port())
         out = said.read_text()
         assert code == "0", f"{out}{errors.read_text()}ended with {code}"
     return out
@@ -80,9 +82,7 @@ def lead(order: dict[str, Any]) -> NoReturn:
     for number, name in enumerate([os.devnull, *order["files"]]):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
     os.chdir(order["cwd"])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    ranks = order["ranks"]
+    ranks, port = order["ranks"], str(order["port"])
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE=str(ranks))
     sys.argv = order["argv"]
     running = {os.fork() or become(rank) for rank in range(ranks)}

@@ -37,7 +37,7 @@ def orchestrate(*words: object, folder: Path) -> subprocess.CompletedProcess[str
     """Run the command line; `folder` has its state."""
     env = {**os.environ, **CPU, "XDG_STATE_HOME": str(folder / "state")}
     argv = [sys.executable, "-m", "orchestrator", *(str(word) for word in words)]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=600, check=False)
 
 
 def submit(job: Path, folder: Path, *, succeeds: bool = True, **settings: Any) -> Submitted:

@@ -120,7 +120,7 @@ def test_from_pretrained_loads_what_the_engine_had(saved, models):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
 

@@ -12,7 +12,6 @@ import pytest
 from orchestrator.huggingface import count as counting
 from tests.samples import ROOT
 
-transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.train
 
 SMALL = {
@@ -33,20 +32,31 @@ T0_3B = {
     "feed_forward_proj": "gated-gelu",
     "architectures": ["T5Model"],
 }
-CONFIGS = {
-    "t5": transformers.T5Config(**T5_3B),
-    "llama": transformers.LlamaConfig(**SMALL, dtype="bfloat16", max_position_embeddings=512),
-    "gpt2": transformers.GPT2Config(architectures=["GPT2LMHeadModel"]),
-    "bart": transformers.BartConfig(),
-    "mixtral": transformers.MixtralConfig(**SMALL, num_key_value_heads=2),
+CONFIGS = {  # by kind: the class and what it is made with
+    "t5": ("T5Config", T5_3B),
+    "llama": ("LlamaConfig", {**SMALL, "dtype": "bfloat16", "max_position_embeddings": 512}),
+    "gpt2": ("GPT2Config", {"architectures": ["GPT2LMHeadModel"]}),
+    "bart": ("BartConfig", {}),
+    "mixtral": ("MixtralConfig", {**SMALL, "num_key_value_heads": 2}),
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def transformers():
+    """Return the library, imported where a test runs: a worker that collects these has no use for it."""
+    return pytest.importorskip("transformers")
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def configs(transformers):
+    return {name: getattr(transformers, kind)(**fields) for name, (kind, fields) in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module")
+def folders(configs, tmp_path_factory):
     """Return a folder with a config.json for each kind of model."""
     made = {}
-    for name, config in CONFIGS.items():
+    for name, config in configs.items():
         made[name] = str(tmp_path_factory.mktemp(name))
         config.save_pretrained(made[name])
     return made
@@ -61,7 +71,7 @@ def test_parameters_are_those_the_library_counts(folders, name):
     assert {weight.device.type for weight in model.parameters()} == {"meta"}
 
 
-def test_the_published_sizes_of_deepspeeds_estimates():
+def test_the_published_sizes_of_deepspeeds_estimates(transformers):
     """The two models of the tables in DeepSpeed's memory docs and in the HF docs: P and L in millions."""
     sizes = []
     for fields in (T5_3B, T0_3B):
@@ -73,16 +83,16 @@ def test_the_published_sizes_of_deepspeeds_estimates():
     assert sizes == [(2851, 32), (2783, 65)]
 
 
-def test_total_and_largest_layer_are_deepspeeds(folders):
+def test_total_and_largest_layer_are_deepspeeds(transformers, configs, folders):
     """Its function sees tied weights by their address, which a meta tensor has not: small real models."""
     stage3 = pytest.importorskip("deepspeed.runtime.zero.stage3")
     for name in ("llama", "mixtral"):
-        real = transformers.AutoModelForCausalLM.from_config(CONFIGS[name])
+        real = transformers.AutoModelForCausalLM.from_config(configs[name])
         counted = counting.count(folders[name])
         assert stage3.model_to_params(real) == (counted["parameters"], counted["largest_layer"])
 
 
-def test_tied_weights_count_once(tmp_path):
+def test_tied_weights_count_once(transformers, tmp_path):
     """GPT-2's output embedding is its input embedding; untied, the model has one more of that size."""
     counts = []
     for tied in (True, False):

@@ -23,7 +23,7 @@ def test_the_demo_trains_and_tells_where_everything_is(tmp_path):
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -31,4 +31,6 @@ def test_the_demo_trains_and_tells_where_everything_is(tmp_path):
     assert "SUCCEEDED" in done.stdout
     (run_dir,) = (path.parent for path in tmp_path.glob("*/verdict.json"))
     assert str(run_dir) in done.stdout
-    assert (run_dir / "checkpoints/latest").exists()
+    assert "ZeRO stage 3, hpZ groups of 2" in done.stdout
+    tag = (run_dir / "checkpoints/latest").read_text()
+    assert len(list((run_dir / "checkpoints" / tag).glob("*_optim_states.pt"))) == 4

@@ -37,7 +37,7 @@ def seen(config, here):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = {line.partition("SEEN ")[2] for line in done.stdout.splitlines() if "SEEN " in line}

@@ -67,7 +67,7 @@ def topics(tmp_path_factory) -> Path:
 def start(job: str, folder: Path, words: list[object], **settings: object) -> Submitted:
     """Run a job file of the example on one host of two ranks."""
     given = {"cluster__nodes": 1, "cluster__slots": 2, "train__args": [str(word) for word in words]}
-    return submit(EXAMPLE / job, folder, **given, **settings)
+    return submit(EXAMPLE / job, folder, **{**given, **settings})
 
 
 def args(topics: Path, steps: int, *more: object) -> list[object]:
@@ -197,7 +197,7 @@ def test_what_is_no_pair_is_refused_with_a_way_out(answers, index, said):
 def test_a_model_that_is_not_there_ends_the_run_with_what_to_do(topics, tmp_path):
     words = args(topics, 3)
     words[words.index(f"package:{PACKAGE}")] = "package:no_such_weights"
-    run = start("job.yaml", tmp_path, words, succeeds=False)
+    run = start("job.yaml", tmp_path, words, succeeds=False, cluster__slots=1)
     said = (run.path / "verdict.json").read_text()
     assert json.loads(said)["state"] == "FAILED"
     assert "no installed Python package has this model: package:no_such_weights" in said

@@ -9,12 +9,12 @@ import pytest
 
 from tests.samples import orchestrate
 
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("deepspeed")
 pytestmark = pytest.mark.train
 
 
 def test_a_plan_counts_the_model_and_asks_the_installed_classes(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("deepspeed")
     config = transformers.LlamaConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=99
     )

@@ -96,7 +96,7 @@ def test_what_a_killed_rank_left_is_made_anew(corpus, text, tmp_path, monkeypatc
 def test_ranks_that_come_at_once_agree(text, tmp_path):
     words = [sys.executable, EXAMPLE / "corpus.py", "--data", text, "--shards", tmp_path / "shards"]
     ranks = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    told = {rank.communicate(timeout=60)[0] for rank in ranks}
+    told = {rank.communicate(timeout=300)[0] for rank in ranks}
     assert told == {"14 tokens of 256, 0.86 bytes each\n"}
     assert len(list((tmp_path / "shards").glob("*/index.json"))) == 1
 

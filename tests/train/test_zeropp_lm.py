@@ -46,7 +46,7 @@ def run(words: list[object]) -> subprocess.CompletedProcess[str]:
     # No GPU, so that the figures are the same everywhere; one thread a rank, as the tests share their cores.
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     return subprocess.run(  # noqa: PLW1510 - the tests look at the exit code
-        [str(word) for word in words], env=env, cwd=EXAMPLE, capture_output=True, text=True, timeout=120
+        [str(word) for word in words], env=env, cwd=EXAMPLE, capture_output=True, text=True, timeout=600
     )
 
 

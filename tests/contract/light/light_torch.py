@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import multiprocessing
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -25,8 +26,11 @@ def stand_in() -> None:
     (folder,) = map(Path, spec.submodule_search_locations or ())
     torch = package("torch", folder)
     ctypes.CDLL(str(folder / "lib/libtorch_global_deps.so"), mode=ctypes.RTLD_GLOBAL)
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # which C++ imports if it can: a quarter of the rest
+    sys.setdlopenflags(os.RTLD_LAZY)  # most of its 40,000 functions are never called
     from torch import _C
 
+    leave_at_once()
     torch._C = _C
     torch.cuda = SimpleNamespace(is_available=lambda: False, device_count=lambda: 0)
     torch.device = torch.dtype = torch.nn = type("InAnnotations", (), {"Module": object})
@@ -36,6 +40,12 @@ def stand_in() -> None:
     data = package("torch.utils.data", folder / "utils/data")
     sampler = package("torch.utils.data.distributed", folder / "utils/data")
     data.Dataset = sampler.DistributedSampler = type("Unused", (), {})
+
+
+def leave_at_once() -> None:
+    """End this process without what libtorch takes apart at its end, operator by operator."""
+    libc = ctypes.CDLL(None)
+    libc.on_exit(libc._exit, None)  # registered last, so called first, with the exit code
 
 
 def add_distributed(folder: Path, compiled: ModuleType) -> None:
