@@ -143,9 +143,9 @@ def _size(text: str) -> int:
 
 def _show_consolidated(done: Consolidated) -> None:
     from orchestrator.checkpoints.show import size_words
-    from orchestrator.forecast.words import plural
+    from orchestrator.words import counted
 
-    types, files = ", ".join(done.dtypes), plural(len(done.files), "file")
+    types, files = ", ".join(done.dtypes), counted(len(done.files), "file")
     click.echo(f"{done.out}  {done.parameters:,} parameters of {done.tag}, {types}, {files}")
     for name, same in done.tied.items():
         click.echo(f"{name} is {same}, and is left out")

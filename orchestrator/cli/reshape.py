@@ -96,10 +96,10 @@ def _described(tag: Tag) -> dict[str, Any]:
 
 def of_ranks(tag: Tag) -> str:
     """Return how many ranks saved a tag, in words."""
-    from orchestrator.forecast.words import plural
+    from orchestrator.words import counted
 
     return (
-        "of an unknown number of ranks" if tag.world_size is None else f"of {plural(tag.world_size, 'rank')}"
+        "of an unknown number of ranks" if tag.world_size is None else f"of {counted(tag.world_size, 'rank')}"
     )
 
 

@@ -150,14 +150,13 @@ def _resume(run: RunDir, run_root: Path, resumption: Resumption, options: Option
 def _print_start(run: RunDir, resumption: Resumption) -> None:
     from orchestrator.cli.reshape import of_ranks
     from orchestrator.configs.batch import GLOBAL, MICRO, STEPS
-    from orchestrator.forecast.words import plural
 
     tag, batch = resumption.start.tag, resumption.batch
     step = "" if tag.step is None else f", step {tag.step}"
     click.echo(f"resumes    {run.run_id} from {tag.name}{step}, {of_ranks(tag)}")
     if batch:
-        parts = f"{plural(batch[MICRO], 'sample')} x {plural(batch[STEPS], 'accumulation step')}"
-        click.echo(f"batch      {plural(batch[GLOBAL], 'sample')} as before: {parts} on each rank")
+        parts = f"{counted(batch[MICRO], 'sample')} x {counted(batch[STEPS], 'accumulation step')}"
+        click.echo(f"batch      {counted(batch[GLOBAL], 'sample')} as before: {parts} on each rank")
 
 
 def _dry_run_json(run: RunDir, resumption: Resumption) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.output import print_json
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.prepare import Prepared
@@ -65,8 +66,7 @@ def shape(prepared: Prepared) -> str:
     """Return what will run, in one line: ranks, hosts, ZeRO stage."""
     plan = prepared.plan
     zero = (plan.deepspeed or {}).get("zero_optimization", {})
-    hosts = f"{len(plan.hosts)} host{'s' if len(plan.hosts) > 1 else ''}"
-    ranks = f"{plan.world_size} rank{'s' * (plan.world_size != 1)}"
+    ranks, hosts = counted(plan.world_size, "rank"), counted(len(plan.hosts), "host")
     parts = [f"{ranks} on {hosts} ({plan.backend}, {plan.launcher})"]
     if "stage" in zero:
         parts.append(f"ZeRO-{zero['stage']}")

@@ -14,7 +14,8 @@ from orchestrator.forecast.draw_hosts import batch_line, groups_line, hosts_line
 from orchestrator.forecast.draw_suggestions import suggestion_lines
 from orchestrator.forecast.estimates import stage_name
 from orchestrator.forecast.style import plain
-from orchestrator.forecast.words import plural, wrapped
+from orchestrator.forecast.words import wrapped
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,13 +62,13 @@ def _head(plan: PlanDocument, style: Style) -> Iterator[str]:
     where = f" through {cluster.login.host}" if cluster.login is not None else ""
     parts = [f"{cluster.backend}{where}", train.launcher]
     if plan.pool is not None:
-        parts.append(f"{plural(plan.pool.world_size, 'rank')} on {plural(len(plan.pool.hosts), 'host')}")
+        parts.append(f"{counted(plan.pool.world_size, 'rank')} on {counted(len(plan.pool.hosts), 'host')}")
     if plan.settings is not None:
         parts += [stage_name(plan.settings), plan.settings.precision]
     yield f"{style(plan.spec.name, 'title')}  {', '.join(parts)}"
     yield plan.job_file
     if plan.points:
-        yield f"a sweep of {plural(plan.points, 'point')}; this is the first, --set shows another"
+        yield f"a sweep of {counted(plan.points, 'point')}; this is the first, --set shows another"
 
 
 def _sections(plan: PlanDocument, width: int, style: Style) -> Iterator[tuple[str, Iterator[str]]]:

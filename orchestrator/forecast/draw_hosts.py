@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.forecast.words import columns, number, plural
+from orchestrator.forecast.words import columns, number
 from orchestrator.hosts.ranges import fold_names, fold_numbers
 from orchestrator.hosts.topology import rank_map
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,12 +57,12 @@ def _kinds(pool: HostPool, *, asked: bool) -> Iterator[str]:
     for host in pool.hosts:
         kinds.setdefault(host.slots, []).append(host)
     for slots, hosts in list(kinds.items())[:_KINDS]:
-        head = f"{plural(len(hosts), 'host')} x {plural(len(slots), 'slot')} ({fold_numbers(slots)})"
+        head = f"{counted(len(hosts), 'host')} x {counted(len(slots), 'slot')} ({fold_numbers(slots)})"
         master = f", master {hosts[0].name}" if hosts[0] is pool.hosts[0] and len(pool.hosts) > 1 else ""
         yield f"{head}, named when Slurm gives them" if asked else f"{head}: {_names(hosts)}{master}"
     if len(kinds) > _KINDS:
         rest = sum(map(len, list(kinds.values())[_KINDS:]))
-        yield f"… and {plural(rest, 'host')} with other slots; `orchestrate hosts` shows all"
+        yield f"… and {counted(rest, 'host')} with other slots; `orchestrate hosts` shows all"
 
 
 def _names(hosts: list[Host]) -> str:
@@ -113,7 +114,7 @@ def groups_line(pool: HostPool, hpz: int, data_parallel: int | None) -> str:
         per_host = len(pool.hosts[0].slots) // hpz
         where = "" if world % hpz or not per_host else f", {number(per_host)} on each host"
         straddles = any(first % hpz for first in rank_map(pool).first_ranks)
-        parts.append(f"{plural(groups, 'hpZ group')} of {hpz}{', across hosts' if straddles else where}")
+        parts.append(f"{counted(groups, 'hpZ group')} of {hpz}{', across hosts' if straddles else where}")
     return "; ".join(parts)
 
 
@@ -132,8 +133,7 @@ def batch_line(config: Mapping[str, Any], data_parallel: int | None, sequence: i
         told = {"micro-batch": micro, "accumulation": steps, "global": total}
         parts = [f"{name} {value}" for name, value in told.items() if value is not None]
         return f"{', '.join(parts)}: the script decides" if parts else "the script decides"
-    ranks = f" x {plural(data_parallel, 'rank')}" if data_parallel is not None else ""
-    line = (
-        f"micro-batch {number(micro)} x {plural(steps, 'accumulation step')}{ranks} = {number(total)} samples"
-    )
+    ranks = f" x {counted(data_parallel, 'rank')}" if data_parallel is not None else ""
+    taken = counted(steps, "accumulation step")
+    line = f"micro-batch {number(micro)} x {taken}{ranks} = {number(total)} samples"
     return f"{line}, {number(total * sequence)} tokens" if sequence else line

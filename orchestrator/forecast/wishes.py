@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.forecast.document import Wish
-from orchestrator.forecast.words import plural, seconds
+from orchestrator.forecast.words import seconds
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ def assumptions(examined: Examination, made: Estimates | None) -> Iterator[str]:
     """Yield what the figures rest on although the job file does not say it."""
     spec, pool = examined.job.spec, examined.pool
     if pool is not None and len({len(host.slots) for host in pool.hosts}) > 1 and made is not None:
-        yield f"every host has {plural(made.world.gpus_per_node, 'slot')}, as the largest"
+        yield f"every host has {counted(made.world.gpus_per_node, 'slot')}, as the largest"
     if examined.asked:
         yield "Slurm gives the hosts that are asked for, in order of their names"
     if made is None:

@@ -55,11 +55,6 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
-def plural(value: int, noun: str) -> str:
-    """Return a number with its noun: 1 host, 10,000 hosts."""
-    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
-
-
 def bar(part: float, whole: float, width: int = 24) -> str:
     """Return how full something is: `[########--------]`; what does not fit runs over with `!`."""
     if whole <= 0:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.monitor.progress import progress
 from orchestrator.notify.message import Facts
 from orchestrator.rundir import read_json
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,5 +52,4 @@ def host_of(run: RunDir) -> str:
 
 def shape_words(plan: LaunchPlan) -> str:
     """Return `64 ranks on 8 hosts (slurm)`."""
-    ranks, hosts = plan.world_size, len(plan.hosts)
-    return f"{ranks} rank{'s' * (ranks != 1)} on {hosts} host{'s' * (hosts != 1)} ({plan.backend})"
+    return f"{counted(plan.world_size, 'rank')} on {counted(len(plan.hosts), 'host')} ({plan.backend})"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.hosts.ranges import fold_names
 from orchestrator.preflight.findings import Finding
 from orchestrator.preflight.slow_links import analyse
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -176,8 +177,9 @@ def facts(case: Case) -> dict[str, str]:
         return {}
     speeds = sorted(measured.speeds.values())
     ways = "/".join(sorted(set(measured.ways.values())))
-    pairs = f"{len(speeds)} pair{'s' if len(speeds) > 1 else ''}"
-    text = f"{pairs}: median {rate(median(speeds))}, slowest {rate(speeds[0])} ({ways})"
+    text = (
+        f"{counted(len(speeds), 'pair')}: median {rate(median(speeds))}, slowest {rate(speeds[0])} ({ways})"
+    )
     if measured.together is not None:
         speed, hosts = measured.together
         text += f"; {hosts} hosts together: {rate(speed)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.hosts.ranges import fold_names
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ def table_lines(report: Report) -> list[str]:
 def summary(report: Report) -> str:
     """Return the outcome in one line."""
     count, bad = len(report.hosts), len(report.bad)
-    hosts = f"{count} host{'s' if count > 1 else ''}"
+    hosts = counted(count, "host")
     seconds = f"checked in {report.seconds:.1f} s"
     if bad:
         return click.style(f"{bad} of {hosts} would fail a run", fg="red", bold=True) + f" ({seconds})"

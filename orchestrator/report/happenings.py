@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.forecast.words import plural, seconds, volume
+from orchestrator.forecast.words import seconds, volume
 from orchestrator.hosts.ranges import fold_names, fold_numbers
 from orchestrator.monitor.xids import fault_words, of_program
 from orchestrator.report.units import lasted
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,7 +67,7 @@ def _hang(event: dict[str, Any]) -> str:
     places = ", ".join(f"rank {rank} at {place}" for rank, place in stuck_at[:4])
     stuck = f"hang: {_ranks(event.get('ranks'))} silent for {lasted(float(event.get('silent') or 0))}"
     waiting = event.get("waiting")
-    others = f", {plural(len(waiting), 'rank')} waiting" if waiting else ""
+    others = f", {counted(len(waiting), 'rank')} waiting" if waiting else ""
     recorded = str((event.get("flight") or {}).get("words", ""))
     return "; ".join(filter(None, (f"{stuck}{others}", places, recorded)))
 

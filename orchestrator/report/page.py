@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.forecast.words import plural
 from orchestrator.report.hosts import host_table
 from orchestrator.report.plots import plots
 from orchestrator.report.spent import key, lanes, shares
 from orchestrator.report.units import clock, elapsed, lasted, time_ticks, value_words
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     import jinja2
@@ -85,7 +85,7 @@ def state_view(state: str) -> dict[str, str]:
 def _head(document: dict[str, Any]) -> list[str]:
     """Return the line that says what ran: shape, how long, who, when."""
     ran = document["ran"]
-    parts = [f"{plural(ran['ranks'], 'rank')} on {plural(ran['hosts'], 'host')}"]
+    parts = [f"{counted(ran['ranks'], 'rank')} on {counted(ran['hosts'], 'host')}"]
     parts += [words for words in (ran.get("zero"), ran.get("precision")) if words]
     parts.append(f"{ran['launcher']}, {_where(ran)}")
     wall = lasted(document["ended"] - document["created"])
@@ -132,7 +132,7 @@ def tiles(document: dict[str, Any]) -> list[dict[str, str]]:
         {
             "name": "GPU time" if figures["gpus"] else "Rank time",
             "value": _hours(goodput["rank_seconds"]),
-            "words": f"{plural(document['ran']['ranks'], 'rank')} for as long as they had their hosts",
+            "words": f"{counted(document['ran']['ranks'], 'rank')} for as long as they had their hosts",
         },
     ]
     return [tile for tile in found if tile["value"]]
@@ -158,7 +158,7 @@ def _loss_words(figures: dict[str, Any]) -> str:
 
 def _checkpoints(figures: dict[str, Any]) -> str:
     count = figures["checkpoints"]
-    return plural(count, "checkpoint") if count else "no checkpoint seen"
+    return counted(count, "checkpoint") if count else "no checkpoint seen"
 
 
 def _p99(figures: dict[str, Any]) -> str:
@@ -197,7 +197,7 @@ def _code(git: dict[str, Any] | None) -> str:
         return ""
     changed = git.get("changed")
     words = (
-        "" if changed is None else ("as committed" if not changed else f"{plural(changed, 'file')} changed")
+        "" if changed is None else ("as committed" if not changed else f"{counted(changed, 'file')} changed")
     )
     on = "" if git.get("branch") in (None, "", "HEAD") else f" on {git['branch']}"
     return f"git {git['commit'][:12]}{on}{f', {words}' if words else ''}"

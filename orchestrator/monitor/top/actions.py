@@ -8,6 +8,7 @@ import click
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.monitor.cancel import cancel
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
@@ -29,8 +30,7 @@ class Actions:
         """Return what to ask before the run is ended."""
         try:
             plan = self._run.latest_plan()
-            hosts, ranks = len(plan.hosts), plan.world_size
-            what = f"on {hosts} host{'s' * (hosts != 1)} ({ranks} rank{'s' * (ranks != 1)})"
+            what = f"on {counted(len(plan.hosts), 'host')} ({counted(plan.world_size, 'rank')})"
             how = f"SIGTERM to every rank, SIGKILL after {plan.grace:g} s."
         except (OSError, ValueError, IndexError):
             what, how = "on every host", "SIGTERM to every rank, SIGKILL after the grace time."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.monitor.top.curve import draw_curve
 from orchestrator.monitor.top.words import NAMES, clock, duration, one_line, short_bytes, short_number
 from orchestrator.states import State
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,14 +64,10 @@ def _who(snapshot: Snapshot, now: float) -> Row:
     if snapshot.attempt:
         row.append((f"  attempt {snapshot.attempt}", ""))
     if snapshot.hosts:
-        row.append((f"  {_count(len(snapshot.hosts), 'host')}, {_count(snapshot.world_size, 'rank')}", ""))
+        row.append((f"  {counted(len(snapshot.hosts), 'host')}, {counted(snapshot.world_size, 'rank')}", ""))
     if snapshot.began is not None:
         row.append((f"  {duration((snapshot.ended or now) - snapshot.began)}", ""))
     return row
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _numbers(snapshot: Snapshot) -> Row:
