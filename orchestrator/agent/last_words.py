@@ -22,6 +22,9 @@ _NO_REASON = re.compile(
     r"\[?[WI]\d{3,4}[ \]]|\[W[\d. ]|terminate called|\s*warnings\.warn\(|.*resource_tracker|"
     r"\s+<no Python frame>|.* NCCL INFO |.*ProcessGroupNCCL preparing to dump debug info)"
 )
+_TERMINATED_BARE = "terminate called without an active exception"
+_NO_PYTHON = "  <no Python frame>"
+_FRAME = "  File "
 _TEARDOWN = 10.0  # seconds that Python with torch may need from an exception to its end
 _SAME_CLOCK = 0.05  # seconds that a file system's clock may be off ours
 _TRIES = 5
@@ -32,9 +35,10 @@ def last_line(text: str) -> str:
     """Return the line that says why, at most 500 characters; "" for no text.
 
     That is the last exception of a traceback; else what C++ or Python said when it gave up; else the last
-    line that is no frame of a stack and no warning; else the last that is at least no warning.
+    line that is no frame of a stack and no warning; else the last that is at least no warning. An abort in
+    the end of Python hides none of them.
     """
-    lines = _lines(text)
+    lines = _without_abort_at_the_end(_lines(text))
     return (_exception(lines) or _giving_up(lines) or _last(lines))[:_LONGEST]
 
 
@@ -75,6 +79,20 @@ def _is_our_clock(path: str) -> bool:
 def _lines(text: str) -> list[str]:
     shown = (_RANK.sub("", line).rstrip() for line in text.replace("\r", "\n").split("\n"))
     return [line for line in shown if line.strip()]
+
+
+def _without_abort_at_the_end(lines: list[str]) -> list[str]:
+    """Return what stood before the abort of a process that had ended its script; all lines for any other.
+
+    gloo's threads (torch 2.13) may still be there when a script has called `exit`, and abort the process now
+    and then. That is not why it called it.
+    """
+    if _TERMINATED_BARE not in lines:
+        return lines
+    where = lines.index(_TERMINATED_BARE)
+    before, after = lines[:where], lines[where:]
+    ended = _NO_PYTHON in after and not any(line.startswith(_FRAME) for line in after)
+    return before if ended and any(not _NO_REASON.match(line) for line in before) else lines
 
 
 def _exception(lines: list[str]) -> str:

@@ -96,6 +96,23 @@ def test_an_abort_after_the_last_line_of_the_script_is_told_from_one_that_follow
     assert diagnose(failed).category == category
 
 
+@pytest.mark.parametrize(
+    ("said", "last"),
+    [
+        ("error: no such model\n", "; it said last: error: no such model"),
+        ("loading\nerror: no data; fix: name it\n", "; it said last: error: no data; fix: name it"),
+        ("[W1121 17:00:00.1 x.cpp:1] Warning\n", ", as torch.distributed was not closed"),
+        ("", ", as torch.distributed was not closed"),
+    ],
+)
+def test_what_a_script_said_before_it_ended_with_an_abort_is_told(failed, said, last):
+    kill(failed, signal=6)
+    (failed.path / "attempt-1/logs/node-1.rank3.err").write_text(said + ABORT)
+    told = diagnose(failed)
+    assert told.category == "not_closed"
+    assert f"{last}; 7 ranks were stopped" in told.summary
+
+
 @pytest.mark.parametrize(("free", "category"), [(1 << 30, "exit_code"), (60 << 10, "disk_full")])
 def test_a_rank_that_ends_silently_on_a_full_disk_could_not_say_why(failed, free, category):
     when = kill(failed, signal=None, exit_code=1)

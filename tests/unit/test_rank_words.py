@@ -32,6 +32,15 @@ WATCHDOG = """terminate called after throwing an instance of 'c10::DistBackendEr
 Exception raised from checkTimeout at ProcessGroupNCCL.cpp:607 (most recent call first):
 frame #0: c10::Error::Error(c10::SourceLocation) + 0x57 (0x7f12 in libc10.so)
 """
+ABORT = """terminate called without an active exception
+Fatal Python error: Aborted
+
+Thread 0x00007f31581f3b80 (most recent call first):
+  <no Python frame>
+
+Extension modules: numpy._core._multiarray_umath, torch._C (total: 2)
+"""
+ELSEWHERE = ABORT.replace("<no Python frame>", 'File "train.py", line 3 in step')
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,11 @@ frame #0: c10::Error::Error(c10::SourceLocation) + 0x57 (0x7f12 in libc10.so)
             'Fatal Python error: Segmentation fault\n\nCurrent thread 0x00 (most recent):\n  File "x"\n',
             "Fatal Python error: Segmentation fault",
         ),
+        ("error: no such model\n" + ABORT, "error: no such model"),
+        ("[W1121 17:00:00.1 x.cpp:1] Warning\n" + ABORT, "Fatal Python error: Aborted"),
+        (ABORT, "Fatal Python error: Aborted"),
+        ("loading\n" + ELSEWHERE, "Fatal Python error: Aborted"),
+        (PREFIXED + ABORT, "ValueError: bad"),
         ("bad\n[W1121 17:00:00.1 x.cpp:1] Warning: destroy_process_group() was not called\n", "bad"),
     ],
 )
