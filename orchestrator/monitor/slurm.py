@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.notify.later import tell_of_end
 from orchestrator.slurm.interruption import ended_as
-from orchestrator.slurm.queue import look_up, show_job
+from orchestrator.slurm.queue import is_over, look_up
 from orchestrator.slurm.reasons import explain_reason
 from orchestrator.slurm.words import JobState
 from orchestrator.states import State
@@ -114,8 +114,7 @@ def cancel_job(run: RunDir, *, waiting: bool) -> None:
     answered = _scancel(*how, job_id)
     if not waiting or not answered or "supervisor" in run.record():
         return
-    info = show_job(job_id)
-    if info is None or info.state.is_over:  # of an array's element that never ran, Slurm keeps nothing
+    if is_over(job_id):
         words = "cancelled by the user while it waited in Slurm's queue"
         _settled(run, run.status(), State.CANCELLED, words, ended=None)
 

@@ -37,6 +37,7 @@ _FAILED_SECONDS = 60.0  # slurmdbd may be restarting
 _NOT_FOUND_SECONDS = 60.0
 _SKEW_SECONDS = 30.0  # between this host's clock and slurmctld's; no time limit is shorter than 60 s
 _JOB_ID = re.compile(r"[0-9]{1,15}(?:[_+][0-9]{1,15})?")
+_UNKNOWN_JOB = re.compile("Invalid job id|not found")  # the second of an array's element
 _MAX_IDS = 5000  # Linux takes 128 KiB a word
 _SQUEUE = ("squeue", "--states=all", "--noheader", f"--Format={SQUEUE_FORMAT}")
 _SACCT = (
@@ -95,15 +96,29 @@ def show_job(job_id: str) -> JobInfo | None:
     """Return what slurmctld knows about one job at this moment; None if it knows none, or does not answer."""
     if _JOB_ID.fullmatch(job_id) is None:
         return None
-    printed, _ = _run("scontrol", "show", "job", job_id)
-    found = parse_scontrol(printed)
-    info = next((info for info in found if job_id in (info.job_id, info.number)), None)
+    info, _ = _shown(job_id)
     if info is None or info.state is not JobState.COMPLETING or info.preempted:
         return info
     # 22.05: of a job that was preempted and is queued again scontrol prints no PreemptTime, squeue does.
     queued, _ = _run(*_SQUEUE, f"--jobs={info.number}")
     preempted = any(other.preempted for other in parse_squeue(queued) if other.number == info.number)
     return replace(info, preempted=preempted)
+
+
+def is_over(job_id: str) -> bool:
+    """Tell whether slurmctld says that a job is over or that it knows none; False where it does not answer.
+
+    Of an array's element that was cancelled while it waited it keeps nothing.
+    """
+    info, error = _shown(job_id)
+    return info.state.is_over if info is not None else _UNKNOWN_JOB.search(error) is not None
+
+
+def _shown(job_id: str) -> tuple[JobInfo | None, str]:
+    """Return what scontrol prints of a job, and its error or an empty text."""
+    printed, error = _run("scontrol", "show", "job", job_id)
+    found = parse_scontrol(printed)
+    return next((info for info in found if job_id in (info.job_id, info.number)), None), error
 
 
 def base_state(job_id: str, *, script_lives: bool = False) -> JobState | None:

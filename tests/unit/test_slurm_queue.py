@@ -180,6 +180,18 @@ def test_without_a_controller_the_last_answer_stands(slurm, commands):
     assert (back.error, set(back.jobs)) == ("", {job})
 
 
+def test_a_job_is_over_only_where_the_controller_says_so(slurm):
+    held, array = submit(slurm, "--hold"), submit(slurm, "--hold", "--array=0-1")
+    jobs = [held, f"{array}_0", f"{array}_1", "999999"]
+    slurm.run("scancel", f"{array}_1", check=True)
+    assert [queue.is_over(job) for job in jobs] == [False, False, True, True]
+    slurm.stop_controller()
+    try:
+        assert not queue.is_over("999999")
+    finally:
+        slurm.start_controller()
+
+
 def test_where_slurm_is_not_installed_that_is_said(no_slurm):
     answer = queue.look_up(["1"])
     assert answer.jobs == {}
