@@ -143,9 +143,11 @@ class _MailHandler(socketserver.StreamRequestHandler):
         self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
 
     def _text(self) -> str:
-        lines = []
-        while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
-            lines.append(line)
+        lines: list[str] = []
+        while (line := self.rfile.readline().decode()).rstrip("\r\n") != ".":
+            if not line:
+                raise ConnectionResetError("the sender left in the middle of a mail")
+            lines.append(line.rstrip("\r\n"))
         return "\n".join(lines)
 
     def _say(self, words: str) -> None:

@@ -205,8 +205,7 @@ class Agent:
 
     def _start(self, message: dict[str, Any]) -> None:
         if self.holding is not None:
-            self.holding.close()
-            self.holding = None
+            self.holding = network.keep_bound(self.holding)
         self.launch.start(message)
         self.watch.start()
         self.channel.send({"t": "started", "time": time.time()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import ipaddress
 import socket
@@ -70,3 +71,20 @@ def listen(port: int) -> socket.socket:
     return socket.create_server(
         ("", port), family=family, backlog=4096, dualstack_ipv6=family == socket.AF_INET6
     )
+
+
+def keep_bound(listening: socket.socket) -> socket.socket:
+    """Stop listening on a port, and keep it from all but those who ask for it by its number, as torch does.
+
+    Linux gives a port that is bound to nobody who asks for any free one, and lets another socket listen on it
+    if both have SO_REUSEADDR, which torch's store sets (2.13: TCPStoreBackend.cpp, TCPStoreLibUvBackend.cpp).
+    """
+    address, family = listening.getsockname(), listening.family
+    listening.close()
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    with contextlib.suppress(OSError):  # somebody was quicker: the training launcher will say so
+        bound.bind(address)
+    return bound

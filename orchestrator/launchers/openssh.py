@@ -40,8 +40,8 @@ class OpenSsh:
     def __init__(self, plan: LaunchPlan, attempt: AttemptDir) -> None:
         self._plan = plan
         self._attempt = attempt
-        # A socket path may be 107 bytes long (unix(7)), so the sockets cannot live in the run directory.
-        self._sockets = Path(f"/tmp/orchestrate-{plan.run_id}")  # noqa: S108 - made 0700, or not used
+        # A socket's path may be 107 bytes long (unix(7)), of which ssh needs 58: too few for run directories.
+        self._sockets = Path(f"/tmp/orch-{plan.run_id}")  # noqa: S108 - made 0700, or not used
 
     async def prepare(self, port: int) -> None:
         """Write the forward of our control port into the configuration; open masters to jump hosts."""

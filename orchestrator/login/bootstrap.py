@@ -4,6 +4,7 @@ It says what Python it is, is told what will come, unpacks it beside the final p
 there in one step: two that do it at once do not meet, and half of it is never seen.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -84,11 +85,16 @@ def _receive(path: Path, size: int) -> Path:
 
 
 def _move(env: Path, target: Path) -> None:
-    try:
+    """Put the environment in its place, unless another one was quicker.
+
+    Where the program was removed while it ran there may be remains: Python makes folders again for what it
+    has compiled.
+    """
+    with contextlib.suppress(OSError):
         env.rename(target)
-    except OSError:  # another one was quicker
-        if not (target / "bin/python").exists():
-            raise
+    if not (target / "bin/python").exists():
+        target.rename(env.with_name("remains"))
+        env.rename(target)
 
 
 sys.exit(main(sys.argv[1], sys.argv[2]))

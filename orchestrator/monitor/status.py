@@ -80,7 +80,7 @@ def _is_orphaned(run: RunDir, status: dict[str, Any]) -> bool:
 def events(run: RunDir) -> list[dict[str, Any]]:
     """Return the run's events so far; a line still being written is left for the next time."""
     try:
-        lines = run.events_file.read_text(encoding="utf-8").splitlines()
+        lines = run.events_file.read_bytes().split(b"\n")  # and not at U+2028, which a message may have
     except OSError:
         return []
     found = []

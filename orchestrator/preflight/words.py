@@ -66,7 +66,7 @@ _KINDS = (
         "put your public key on the host (ssh-copy-id NAME), or set cluster.ssh.user or cluster.ssh.identity",
     ),
     (
-        r"could not resolve|name or service not known|temporary failure in name resolution|nodename nor",
+        r"could not resolve|service not known|temporary failure in name|nodename nor|no address associated",
         "name unknown",
         "correct the name in the hostfile, or give the host an address there (or HostName in ssh's config)",
     ),

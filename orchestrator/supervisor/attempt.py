@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.launchers import make_launcher
@@ -30,6 +31,7 @@ _UNSEEN = "it does not see the run directory; choose a run_root that it sees"
 _UNSEEN_OR_PUSH = f"{_UNSEEN}, or set cluster.shared_disk: auto"
 _DRAIN_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
+_OPEN_PAUSE = 0.2
 
 
 class Attempt:
@@ -74,7 +76,7 @@ class Attempt:
     async def _start(self) -> None:
         known: dict[str, Any] | None = self._taken_over
         wanted = known["port"] if known else self._plan.control_port
-        port = await self.board.server.open(wanted, local=self._plan.backend == "local")
+        port = await self._open(wanted)
         if known is None:
             config = agent_config(self._plan, self._dir, port, self._token, self._hosts_key)
             write_json(self._dir.control_file, config, 0o600)
@@ -84,6 +86,17 @@ class Attempt:
         await starting.run(self._plan.start_timeout if known is None else self._plan.lease)
         if known is not None and self.board.ending is None:
             self._run_dir.write_status(State.RUNNING)
+
+    async def _open(self, port: int) -> int:
+        """Listen for the agents; an earlier supervisor's port may be somebody else's for a while."""
+        deadline = time.monotonic() + (self._plan.lease / 2 if self._taken_over is not None else 0.0)
+        while True:
+            try:
+                return await self.board.server.open(port, local=self._plan.backend == "local")
+            except OSError:
+                if time.monotonic() >= deadline or self.board.ending is not None:
+                    raise
+            await asyncio.sleep(_OPEN_PAUSE)
 
     def _on_exit(self, alias: str, code: int, words: str) -> None:
         """A host's command has ended; whether that is bad depends on what the host has said."""

@@ -138,7 +138,7 @@ def _of_the_missing(
     One that did not come to a barrier is named by the others; one that had ended with 0 before any of them
     failed (its data ran out earlier) could not answer them any more.
     """
-    every = [rank for host in hosts for rank in host.ranks]
+    every = sorted((rank for host in hosts for rank in host.ranks), key=lambda rank: rank.rank)
     named = {int(match[1]) for rank in lost for match in _LATE.finditer(rank.message)}
     late = [replace(rank, message=_DID_NOT_COME) for rank in every if rank.rank in named]
     first = min(((rank.time or 0.0) - rank.uncertainty for rank in lost), default=0.0)

@@ -289,7 +289,7 @@ class Run:
         """Return the private folders in /tmp that its agents and launchers have left."""
         logs = self.path.glob("attempt-*/logs/*.log")
         named = {match for log in logs for match in PRIVATE.findall(log.read_text(errors="replace"))}
-        made = [Path(name) for name in named] + [Path(f"/tmp/orchestrate-{self.run_id}")]
+        made = [Path(name) for name in named] + [Path(f"/tmp/orch-{self.run_id}")]
         return [folder for folder in made if folder.exists()]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from tests.contract.product import PATIENCE, wait_until
@@ -28,8 +31,12 @@ def test_a_new_supervisor_takes_a_run_over_to_its_end(detached: Site) -> None:
     before = run.wait_for_ranks()
     kill_supervisor(run)
     assert "supervise" in run.status()["reason"]
+    port = json.loads((run.path / "attempt-1/control.json").read_text())["port"]
     argv, environ = detached.command("supervise", str(run.path))
-    second = subprocess.Popen(argv, env=environ, cwd=detached.folder)
+    with socket.create_server(("", port)):  # as whoever asked for any free port meanwhile
+        second = subprocess.Popen(argv, env=environ, cwd=detached.folder)
+        wait_until(lambda: len(run.events("supervisor")) == 2, run.story)
+        time.sleep(0.5)  # for it to have tried
     try:
         wait_until(lambda: run.status()["state"] == "RUNNING", run.story)
         detached.gate.touch()

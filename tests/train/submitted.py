@@ -23,14 +23,19 @@ class Submitted:
     screen: str
 
     @property
+    def attempt(self) -> Path:
+        """Return the last attempt: where somebody took the first one's port, there is a second."""
+        return max(self.path.glob("attempt-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+    @property
     def said(self) -> str:
         """Return what rank 0 printed."""
-        return (self.path / "attempt-1/logs/host-0.rank0.out").read_text()
+        return (self.attempt / "logs/host-0.rank0.out").read_text()
 
     @property
     def config(self) -> dict[str, Any]:
         """Return DeepSpeed's configuration as the ranks got it."""
-        return json.loads((self.path / "attempt-1/rendered/ds_config.json").read_text())
+        return json.loads((self.attempt / "rendered/ds_config.json").read_text())
 
 
 def orchestrate(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:

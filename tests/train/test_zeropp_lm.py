@@ -103,8 +103,8 @@ def test_a_resumed_run_goes_on_as_if_never_interrupted(whole, folder, saved):
     args = ("--seq_len", 32, "--steps", 8, "--save", saved, "--resume", "global_step4")
     output = start(folder, "job.yaml", *args)
     assert "at step 4" in output
-    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in range(5, 9)}, abs=1e-3)
-    assert held_out(output) == pytest.approx(held_out(whole), abs=1e-3)
+    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in range(5, 9)}, abs=1.5e-3)
+    assert held_out(output) == pytest.approx(held_out(whole), abs=1.5e-3)
 
 
 def test_one_rank_resumes_from_what_two_have_saved_and_sees_the_same_data(whole, folder, saved):
@@ -116,7 +116,7 @@ def test_one_rank_resumes_from_what_two_have_saved_and_sees_the_same_data(whole,
     args = ("--seq_len", 32, "--steps", 6, "--save", saved, "--resume")
     output = start(folder, "job.yaml", *args, ranks=1, change=change)
     assert "global_step4_universal" in output
-    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in (5, 6)}, abs=1e-3)
+    assert losses(output) == pytest.approx({step: losses(whole)[step] for step in (5, 6)}, abs=1.5e-3)
 
 
 def test_zero_2_recomputes_and_accumulates_to_the_same_losses(whole, folder):

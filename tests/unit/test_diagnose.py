@@ -287,6 +287,7 @@ def test_who_follows_a_run_waits_for_its_diagnosis_when_he_cannot_make_one(faile
 
     failed.diagnosis_file.unlink(missing_ok=True)
     monkeypatch.setattr("orchestrator.diagnose.make.diagnose", fails)
+    monkeypatch.setattr("orchestrator.monitor.follow._DIAGNOSIS_SECONDS", 120.0)
     assert follow_run(failed) == 1
     assert "what to try" in capsys.readouterr().out
 

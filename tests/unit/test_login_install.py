@@ -39,10 +39,11 @@ def program() -> Program:
 
 
 def test_what_is_sent_runs_alone_there(program, tmp_path):
+    env = tmp_path / ".local/share/orchestrate/v1"
+    (env / "lib/__pycache__").mkdir(parents=True)  # as of one that was removed while it ran
     hello, end = bootstrap(tmp_path, program.archive(packages=True))
     assert program.fits(hello)
     assert end == {"ok": True, "why": ""}
-    env = tmp_path / ".local/share/orchestrate/v1"
     done = subprocess.run(
         [
             env / "bin/python",

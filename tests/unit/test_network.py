@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -56,6 +58,40 @@ def test_a_port_is_taken_on_every_address_and_only_once():
 def test_a_port_taken_on_one_address_is_not_free():
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         network.listen(other.getsockname()[1])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root")
+def test_a_port_that_is_kept_bound_is_for_those_who_name_it():
+    """With the few ports of a new network namespace, so that the kernel has no other choice."""
+    program = """
+import socket
+from orchestrator.agent import network
+kept = network.keep_bound(network.listen(0))
+port = kept.getsockname()[1]
+given = set()
+others = []
+try:
+    while True:
+        others.append(network.listen(0))
+        given.add(others[-1].getsockname()[1])
+except OSError:
+    print(len(given), port in given)
+[other.close() for other in others]
+from torch.distributed import TCPStore
+for libuv in (True, False):
+    try:
+        network.interface_towards("127.0.0.1", port, 1)
+    except ConnectionRefusedError:
+        print("refused")
+    store = TCPStore("127.0.0.1", port, is_master=True, use_libuv=libuv)
+    store.set("a", "b")
+    print(store.get("a").decode())
+    del store
+"""
+    few = 'ip link set lo up && echo 40000 40015 > /proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
+    argv = ["unshare", "--net", "sh", "-c", few, "sh", sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["15", "False", *["refused", "b"] * 2], done.stderr
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")

@@ -39,7 +39,8 @@ def sweep(folder, web, on):
         run = samples.run_dir(
             folder, name, State.RUNNING, notify=plans, supervisor_python=sys.executable, name="lr-sweep"
         )
-        write_json(run.record_file, run.record() | {"sweep": "lr-sweep", "started": time.time() - 90})
+        began = time.time() - 25.5 * 3600  # half an hour from where it would be told otherwise
+        write_json(run.record_file, run.record() | {"sweep": "lr-sweep", "started": began})
         write_values(run, {})
         runs.append(run)
     write_json(folder / "sweep.json", {"name": "lr-sweep", "points": found})
@@ -68,7 +69,7 @@ def test_start_and_end_are_told_once_and_a_points_failure_at_once(points, web):
         ("end", "lr-sweep", "FAILED"),
     ]
     last = web.got[-1][1]
-    assert last["subject"] == "lr-sweep FAILED after 1 min 30 s"
+    assert last["subject"] == "lr-sweep FAILED after 1 d 1 h"
     assert last["text"].splitlines()[1:6] == [
         "2 SUCCEEDED, 1 FAILED",
         "lowest last loss 2.25: lr-sweep.1 lr=1",

@@ -24,6 +24,7 @@ SAID = {
     "name unknown": [
         "ssh: Could not resolve hostname nowhere.invalid: Name or service not known",
         "root@nowhere.invalid port 22: Name or service not known",
+        "root@nowhere.invalid port 22: No address associated with hostname",
         "ssh: Could not resolve hostname n: Temporary failure in name resolution",
     ],
     "no sshd": ["ssh: connect to host 10.77.1.2 port 22: Connection refused"],

@@ -114,7 +114,9 @@ def test_a_process_with_an_odd_name_is_read(spawn, tmp_path):
     assert read_use(1 << 30) is None
 
 
-def test_a_sample_holds_the_host_the_ranks_and_faults(tmp_path, python):
+def test_a_sample_holds_the_host_the_ranks_and_faults(tmp_path, python, monkeypatch):
+    # Hosts of other tests come and go: where no interface is a device, the sum of all may shrink.
+    monkeypatch.setattr(host_facts, "network", lambda *_: {"received": 1, "sent": 1})
     rank = python(BUSY)
     rank.stdout.readline()
     path = tmp_path / "a.samples"

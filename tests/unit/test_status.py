@@ -108,6 +108,13 @@ def test_an_event_that_is_being_written_is_left_for_later(run):
     assert [event["event"] for event in events(run)] == ["one"]
 
 
+def test_an_event_may_hold_any_character_and_end_inside_one(run):
+    run.add_event("one", words="a\u2028b\x85c")
+    with run.events_file.open("ab") as file:
+        file.write('{"event": "é'.encode()[:-1])
+    assert [event["words"] for event in events(run)] == ["a\u2028b\x85c"]
+
+
 def test_hosts_of_a_running_run_are_shown_from_its_events(run):
     run.add_event("host_ready", host="node1")
     run.add_event("host_ready", host="node2")

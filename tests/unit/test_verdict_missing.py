@@ -41,6 +41,14 @@ def test_of_several_that_left_early_none_is_picked():
     assert suspects(host(lost(0, at=12.0)), host(*early, name="b")) == {2, 3}
 
 
+def test_those_that_left_early_are_told_by_rank_whatever_the_order_of_the_hosts():
+    first = host(rank(0, "a", at=10.0, exit_code=0), code=0)
+    second = host(rank(3, "b", at=10.0, exit_code=0), name="b", code=0)
+    failed = host(lost(6, "c", at=12.0), name="c")
+    verdicts = decide(first, second, failed), decide(second, first, failed)
+    assert [[one.rank for one in verdict.candidates] for verdict in verdicts] == [[0, 3], [0, 3]]
+
+
 def test_a_rank_that_did_not_come_to_a_barrier_is_named_by_the_others():
     waiting = [rank(0, message=LATE), rank(1, at=10.2, message=REACHED)]
     assert named(host(*waiting), host(told(2, "b"), name="b")) == 2

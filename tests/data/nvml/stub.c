@@ -6,11 +6,16 @@
 typedef void *device_t;
 static char places[2];
 static int events;
+static const char *where; /* asked for once: getenv() in a GpuWatch's thread races with setenv() of later tests */
 
 static int index_of(device_t device) { return (int)((char *)device - places); }
-static int lost(device_t device) { return index_of(device) == 1 && access(getenv("STUB_LOST"), F_OK) == 0 ? 15 : 0; }
+static int lost(device_t device) { return index_of(device) == 1 && access(where, F_OK) == 0 ? 15 : 0; }
 
-int nvmlInit_v2(void) { return getenv("STUB_LOST") ? 0 : 9; }
+int nvmlInit_v2(void)
+{
+    const char *told = getenv("STUB_LOST");
+    return (where = told ? strdup(told) : NULL) ? 0 : 9;
+}
 const char *nvmlErrorString(int error) { return error == 15 ? "GPU is lost" : error == 9 ? "Driver Not Loaded" : "?"; }
 int nvmlDeviceGetCount_v2(unsigned *count) { return *count = 2, 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device) { return *device = &places[index], 0; }
