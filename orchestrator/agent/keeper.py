@@ -37,12 +37,16 @@ def _keep(mark: str, agent: Callable[[int], int]) -> int:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # a closed terminal or connection harms nothing
     alive, held = os.pipe()
+    # Blocked until there is an agent to pass it to: it would end us, and nobody would clear up.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(held)
         _run_agent(agent, alive)
     os.close(alive)
     signal.signal(signal.SIGTERM, lambda *_: processes.send_to(child, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = _wait_for(child)
     if not os.WIFSIGNALED(status):
         return os.WEXITSTATUS(status)

@@ -54,7 +54,7 @@ class Agent:
         self.logs = None if shared else Sending(*own)
         self.dumper: Dumper | None = None
         self.folder = folder
-        self.holding: socket.socket | None = None  # the master port, until the ranks take it
+        self.master_port: network.HeldPort | None = None
         self.keeper = alive
         self.announced = False
         self.released = False
@@ -183,13 +183,13 @@ class Agent:
 
     def _hold_port(self) -> int | str:
         """Take the master port here, where it must be free; return it, or why it cannot be had."""
-        if self.holding is None:
+        if self.master_port is None:
             port = self.config["master_port"]
             try:
-                self.holding = network.listen(port or 0)
+                self.master_port = network.HeldPort(port or 0)
             except OSError as error:
                 return f"train.master_port {port} is not free here: {error.strerror}; leave it out"
-        return int(self.holding.getsockname()[1])
+        return self.master_port.number
 
     def _probe(self, message: dict[str, Any]) -> dict[str, Any]:
         """Try the master's addresses in order; tell the first that answers and our way to it."""
@@ -204,8 +204,8 @@ class Agent:
         return {"t": "route", "address": None, "failures": failures}
 
     def _start(self, message: dict[str, Any]) -> None:
-        if self.holding is not None:
-            self.holding = network.keep_bound(self.holding)
+        if self.master_port is not None:
+            self.master_port.stop_listening()
         self.launch.start(message)
         self.watch.start()
         self.channel.send({"t": "started", "time": time.time()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import ipaddress
 import socket
@@ -73,18 +72,38 @@ def listen(port: int) -> socket.socket:
     )
 
 
-def keep_bound(listening: socket.socket) -> socket.socket:
-    """Stop listening on a port, and keep it from all but those who ask for it by its number, as torch does.
+class HeldPort:
+    """A port of every address that is kept for the ranks' store, and meanwhile listened on.
 
     Linux gives a port that is bound to nobody who asks for any free one, and lets another socket listen on it
-    if both have SO_REUSEADDR, which torch's store sets (2.13: TCPStoreBackend.cpp, TCPStoreLibUvBackend.cpp).
+    if both have SO_REUSEADDR, as torch's store has (2.13: c10d/socket.cpp, libuv); who has not is refused.
+
+    Args:
+        port: 0 for any free one.
+
+    Raises:
+        OSError: the port is in use.
     """
-    address, family = listening.getsockname(), listening.family
-    listening.close()
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    with contextlib.suppress(OSError):  # somebody was quicker: the training launcher will say so
-        bound.bind(address)
-    return bound
+
+    def __init__(self, port: int) -> None:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        self._bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                self._bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            self._bound.bind(("", port))
+            self.number = int(self._bound.getsockname()[1])
+            self._listening = listen(self.number)
+        except OSError:
+            self._bound.close()
+            raise
+
+    def stop_listening(self) -> None:
+        """Let the store listen, and nobody else."""
+        self._listening.close()
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._listening.close()
+        self._bound.close()

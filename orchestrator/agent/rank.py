@@ -22,9 +22,11 @@ from . import flight, processes
 from .last_words import last_line, when_raised
 
 _TAIL_BYTES = 8192
+_LONGEST = 4096  # letters of a message: up to 12 bytes each in JSON, of which the agent hears 64 KiB
 _OLD_FILE = "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"
 _RECORDS = "2000"  # torch 2.13's own default
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_AWAITED = (*_FORWARDED, signal.SIGCHLD)
 
 
 def main(argv: list[str]) -> int:
@@ -119,23 +121,38 @@ class Shim:
 
     def run(self) -> int:
         """Start the rank, wait for it, record its end; does not return after a death by signal."""
-        # Blocked until there is a child to pass it to: a SIGTERM in between would be the only one, and lost.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+        # Blocked until the rank has ended, and taken by _wait: a SIGTERM that came before there is a child to
+        # pass it to would be the only one, and lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         for number in _FORWARDED:
             signal.signal(number, self._forward)
         parent = os.getpid()
         self.child = os.fork()
         if self.child == 0:
             self._become_rank(parent, before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._tell(dict(self.record, event="start", pid=self.child, time=time.time()))
-        _, status = os.waitpid(self.child, 0)
+        status = self._wait()
         ended = time.time()  # at once: which rank ended first is judged by it
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = processes.exit_code_of(status)
         self._finish(code, ended)
         if code < 0:
             _die_by(-code)
         return code
+
+    def _wait(self) -> int:
+        """Return the rank's wait status; pass signals on until it has ended.
+
+        A waitpid() that waits would not do: Python runs handlers between its own steps, so a signal that came
+        just before the system call would be passed on when the rank has ended.
+        """
+        while True:
+            pid, status = os.waitpid(self.child, os.WNOHANG)
+            if pid:
+                return status
+            number = signal.sigwait(_AWAITED)
+            if number != signal.SIGCHLD:
+                self._forward(number, None)
 
     def _become_rank(self, parent: int, mask: Iterable[int]) -> None:
         """Turn the forked child into the rank; never returns."""
@@ -187,7 +204,7 @@ class Shim:
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             time=ended,
-            message=message if code else "",
+            message=message[:_LONGEST] if code else "",
             raised_time=raised,
             said_time=self._when_raised(ended, code < 0) if code else None,
         )

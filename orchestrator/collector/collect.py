@@ -111,6 +111,7 @@ class Collector:
         now = 0.0
         while self._intake.grew(now):
             now = time.time()
+            self._intake.scan_again()
             self._metrics.add(self._intake.sweep(now))
         self._metrics.add(self._intake.rest(time.time()))
         for event in self._intake.events:

@@ -137,6 +137,10 @@ class Intake:
         records.sort(key=_order)  # a rank's losses and its bar are in two files
         return records
 
+    def scan_again(self) -> None:
+        """Have the next sweep see which files there are, however lately one has: at the end, all count."""
+        self._next["scan"] = 0.0
+
     def grew(self, now: float) -> bool:
         """Tell whether the sweep of that time found anything; true before the first (0.0)."""
         return not now or any(file.grew == now for file in self._folder.files.values())

@@ -90,11 +90,16 @@ def _move(env: Path, target: Path) -> None:
     Where the program was removed while it ran there may be remains: Python makes folders again for what it
     has compiled.
     """
-    with contextlib.suppress(OSError):
+    try:
         env.rename(target)
-    if not (target / "bin/python").exists():
-        target.rename(env.with_name("remains"))
-        env.rename(target)
+    except OSError:
+        if not (target / "bin/python").exists():
+            with contextlib.suppress(FileNotFoundError):  # another one that found them has moved them
+                target.rename(env.with_name("remains"))
+            with contextlib.suppress(OSError):
+                env.rename(target)
+        if not (target / "bin/python").exists():
+            raise
 
 
 sys.exit(main(sys.argv[1], sys.argv[2]))

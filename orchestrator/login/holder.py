@@ -228,15 +228,14 @@ def _relay(client: socket.socket, channel: paramiko.Channel) -> None:
         reader.start()
     for reader in readers:
         reader.join()
-    ended = channel.exit_status_ready() or channel.status_event.wait(
-        5
-    )  # an exit status may follow the output
+    ended = channel.exit_status_ready() or channel.status_event.wait(5)  # it may follow the output
     code = channel.recv_exit_status() if ended and channel.exit_status != -1 else None
     transport = channel.get_transport()
     channel.close()
     if code is not None:
         frames.send_json(client, frames.ENDED, code=code)
     else:
+        transport.join(0.2)  # paramiko 5.1 closes the channels first, and then the connection
         lost = not transport.is_active()
         why = "the connection was lost" if lost else "the command was ended by a signal"
         frames.send_json(client, frames.FAILED, why=why, lost=lost)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.agent.processes import read_process
+from orchestrator.monitor.records import Records
 from orchestrator.states import State
 
 if TYPE_CHECKING:
@@ -80,16 +80,9 @@ def _is_orphaned(run: RunDir, status: dict[str, Any]) -> bool:
 def events(run: RunDir) -> list[dict[str, Any]]:
     """Return the run's events so far; a line still being written is left for the next time."""
     try:
-        lines = run.events_file.read_bytes().split(b"\n")  # and not at U+2028, which a message may have
+        return list(Records(run.events_file).new())
     except OSError:
         return []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
 
 
 def host_rows(run: RunDir) -> list[dict[str, str]]:

@@ -37,7 +37,7 @@ _FAILED_SECONDS = 60.0  # slurmdbd may be restarting
 _NOT_FOUND_SECONDS = 60.0
 _SKEW_SECONDS = 30.0  # between this host's clock and slurmctld's; no time limit is shorter than 60 s
 _JOB_ID = re.compile(r"[0-9]{1,15}(?:[_+][0-9]{1,15})?")
-_UNKNOWN_JOB = re.compile("Invalid job id|not found")  # the second of an array's element
+_UNKNOWN_JOB = re.compile("Invalid job id|^Job [0-9_+]+ not found")  # the second of an array's element
 _MAX_IDS = 5000  # Linux takes 128 KiB a word
 _SQUEUE = ("squeue", "--states=all", "--noheader", f"--Format={SQUEUE_FORMAT}")
 _SACCT = (

@@ -94,7 +94,7 @@ class Attempt:
             try:
                 return await self.board.server.open(port, local=self._plan.backend == "local")
             except OSError:
-                if time.monotonic() >= deadline or self.board.ending is not None:
+                if time.monotonic() >= deadline:
                     raise
             await asyncio.sleep(_OPEN_PAUSE)
 

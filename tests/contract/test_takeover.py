@@ -33,11 +33,12 @@ def test_a_new_supervisor_takes_a_run_over_to_its_end(detached: Site) -> None:
     assert "supervise" in run.status()["reason"]
     port = json.loads((run.path / "attempt-1/control.json").read_text())["port"]
     argv, environ = detached.command("supervise", str(run.path))
-    with socket.create_server(("", port)):  # as whoever asked for any free port meanwhile
-        second = subprocess.Popen(argv, env=environ, cwd=detached.folder)
-        wait_until(lambda: len(run.events("supervisor")) == 2, run.story)
-        time.sleep(0.5)  # for it to have tried
+    stranger = socket.create_server(("", port))  # as whoever asked for any free port meanwhile
+    second = subprocess.Popen(argv, env=environ, cwd=detached.folder)
     try:
+        with stranger:
+            wait_until(lambda: len(run.events("supervisor")) == 2, run.story)
+            time.sleep(0.5)  # for it to have tried
         wait_until(lambda: run.status()["state"] == "RUNNING", run.story)
         detached.gate.touch()
         assert second.wait(PATIENCE) == 0, run.story()

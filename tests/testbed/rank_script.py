@@ -141,6 +141,13 @@ def collide_once(marker: Path) -> None:
         second.bind(place)
 
 
+def rest(seconds: float) -> None:
+    """Sleep in short pieces: Python hears a signal that comes just before a long one when that is over."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))
+
+
 def fails(options: argparse.Namespace) -> bool:
     """Say whether this rank is one that fails."""
     ways = (options.exit_code, options.signal, options.message, options.fail_rank)
@@ -152,7 +159,7 @@ def fails(options: argparse.Namespace) -> bool:
 
 def fail(options: argparse.Namespace) -> None:
     """End as told. Does not return."""
-    time.sleep(options.after)
+    rest(options.after)
     note(options, "exit", repr(time.time()))
     if options.message is not None:
         raise RuntimeError(options.message)
@@ -174,7 +181,7 @@ def main() -> None:
         collide_once(options.bind_master_port_once)
     if fails(options):
         fail(options)
-    time.sleep(options.sleep)
+    rest(options.sleep)
     while options.until and not options.until.exists():
         time.sleep(0.05)
     note(options, "exit", repr(time.time()))

@@ -208,8 +208,11 @@ class Slurm:
         for node in self.nodes:
             if not self.services.pid(slurmd_of(node)):
                 self.revive(node)
-        if alive := [job for job, state in self.jobs().items() if state not in OVER]:
-            self.run("scancel", *alive)
+        for _ in range(SQUEUE_TRIES):  # as in `jobs`
+            alive = [job for job, state in self.jobs().items() if state not in OVER]
+            if not alive or self.run("scancel", *alive).returncode == 0:
+                break
+        if alive:
             self._kill_tasks()
         self._await(self._resumed_and_idle, "hosts are not idle", within)
 

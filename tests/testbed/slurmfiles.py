@@ -80,8 +80,8 @@ def write_slurm_conf(folder: Path, network: Network, options: Options) -> Path:
         f"SlurmctldHost=submit({network.submit_address})",
         f"SlurmctldPort={controller_port(network)}",
         "CommunicationParameters=NoCtldInAddrAny",  # listen in the bed's network only
-        # A requeued job waits until its credential is void; munge's own time for that is 120 s.
-        f"AuthInfo=socket={folder}/munge.socket,cred_expire=5",
+        # A requeued job waits until its credential is void (by default 120 s); a launch may not take longer.
+        f"AuthInfo=socket={folder}/munge.socket,cred_expire=10",
         f"StateSaveLocation={folder}/state",
         f"SlurmctldPidFile={folder}/slurmctld.pid",
         f"SlurmctldLogFile={folder}/slurmctld.log",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.asleep import await_sleep
 from tests.testbed import processes
 
 SCRIPT = Path(__file__).with_name("rank_script.py")
@@ -101,6 +102,7 @@ def test_sigterm_is_noted_and_ends_it_unless_ignored(tmp_path: Path, ignore: boo
         assert rank.stdout is not None
         pids = json.loads(rank.stdout.readline().removeprefix("REPORT "))["children"]
         try:
+            await_sleep(*pids)  # in the middle of an exec, a process has no arguments
             assert all("sleep 3600" in " ".join(alive.argv) for alive in living(pids))
             assert len(living(pids)) == 4
             assert len({os.getsid(pid) for pid in pids}) == 4

@@ -174,6 +174,17 @@ def test_at_the_end_all_is_taken_in_though_much_of_it_tells_nothing(run):
     assert [record["step"] for record in Records(run.metrics_file).new()] == [7]
 
 
+def test_at_the_end_a_log_that_has_just_come_is_taken_in(run):
+    metrics = Metrics(run)
+    run.attempt(1).logs.mkdir(parents=True, exist_ok=True)
+    collector = Collector(run, 1, metrics, {})
+    collector._once()
+    _add(_log(run, "rank0.out"), b"step 7 loss 2.5\n")
+    collector.take_in()
+    metrics.close()
+    assert [record["step"] for record in Records(run.metrics_file).new()] == [7]
+
+
 def test_a_rank_is_active_when_it_writes_uses_cpu_or_starts(run):
     host = run.plan().hosts[0].name
     for rank in (0, 1):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import pytest
 
 from orchestrator.agent import network
 from tests.ports import free_port
+from tests.testbed import missing
 
 
 def test_the_loopback_interface_and_its_address_are_known():
@@ -55,19 +55,31 @@ def test_a_port_is_taken_on_every_address_and_only_once():
     network.listen(port).close()
 
 
+def test_a_port_is_held_once_and_given_back():
+    held = network.HeldPort(0)
+    with pytest.raises(OSError, match="in use"):
+        network.HeldPort(held.number)
+    held.close()
+    again = network.HeldPort(held.number)
+    again.close()
+
+
 def test_a_port_taken_on_one_address_is_not_free():
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         network.listen(other.getsockname()[1])
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="not root")
-def test_a_port_that_is_kept_bound_is_for_those_who_name_it():
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_a_port_that_is_held_is_for_those_who_name_it():
     """With the few ports of a new network namespace, so that the kernel has no other choice."""
+    pytest.importorskip("torch")
     program = """
-import socket
 from orchestrator.agent import network
-kept = network.keep_bound(network.listen(0))
-port = kept.getsockname()[1]
+held = network.HeldPort(0)
+port = held.number
+network.interface_towards("127.0.0.1", port, 60)
+held.stop_listening()
+held.stop_listening()  # the order to start may come again
 given = set()
 others = []
 try:

@@ -317,6 +317,7 @@ def test_the_local_rank_is_the_place_on_the_host_whatever_the_launcher_said(fold
         ({"message": {"message": "ValueError: x"}}, "ValueError: x", None),
         ({"message": {"message": "x", "extraInfo": {"timestamp": "soon"}}}, "x", None),
         ({"message": "only text"}, "only text", None),
+        ({"message": "\U0001f525" * 6_000}, "\U0001f525" * 4096, None),  # 12 bytes each for the agent
         ({"other": 1}, "last words", None),
         ([], "last words", None),
     ],

@@ -72,6 +72,7 @@ ELSEWHERE = ABORT.replace("<no Python frame>", 'File "train.py", line 3 in step'
         ("[W1121 17:00:00.1 x.cpp:1] Warning\n" + ABORT, "Fatal Python error: Aborted"),
         (ABORT, "Fatal Python error: Aborted"),
         ("loading\n" + ELSEWHERE, "Fatal Python error: Aborted"),
+        ("loading\n" + ABORT + ELSEWHERE, "Fatal Python error: Aborted"),
         (PREFIXED + ABORT, "ValueError: bad"),
         ("bad\n[W1121 17:00:00.1 x.cpp:1] Warning: destroy_process_group() was not called\n", "bad"),
     ],

@@ -48,9 +48,3 @@ def listen(address: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise OSError(f"port {port} is in use here") from error
         return network.listen(port)
-
-
-def free_port(address: str) -> int:
-    """Return a port that is free here."""
-    with listen(address, 0) as server:
-        return int(server.getsockname()[1])

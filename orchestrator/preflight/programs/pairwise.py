@@ -21,7 +21,7 @@ from orchestrator.preflight.probes import answers
 
 from .door import AbsentError, Door, Patience
 from .exchange import exchange
-from .lines import free_port, receive, send
+from .lines import receive, send
 from .ranks import Ranks
 
 if TYPE_CHECKING:
@@ -130,13 +130,18 @@ class Host:
         for _, hello in members:
             self._dead.update(hello["dead"])
         world = self._me["ranks"] + sum(hello["ranks"] for _, hello in members) if how != "tcp" else 2
-        where = {"address": self._asked["address"], "port": free_port(self._asked["address"])}
-        group = dict(where, how=how, world=world, hosts=len(members) + 1, dead=sorted(self._dead))
-        first = self._me["ranks"]
-        for connection, hello in members:
-            send(connection, dict(group, first=first))
-            first += hello["ranks"]
-        return self._measure(dict(group, first=0), members[0][0])
+        held = network.HeldPort(0)
+        try:
+            held.stop_listening()
+            where = {"address": self._asked["address"], "port": held.number}
+            group = dict(where, how=how, world=world, hosts=len(members) + 1, dead=sorted(self._dead))
+            first = self._me["ranks"]
+            for connection, hello in members:
+                send(connection, dict(group, first=first))
+                first += hello["ranks"]
+            return self._measure(dict(group, first=0), members[0][0])
+        finally:
+            held.close()
 
     def _follow(self, each: Dict[str, Any]) -> Dict[str, Any]:
         patience = self._patience(each)

@@ -46,8 +46,7 @@ def test_a_dumb_terminal_gets_lines(work, environ):
         here.expect("What is the job called?")
         here.send("x\r")
         here.expect("How many hosts")
-        here.send(CTRL_C)
-        assert here.wait() == 130
+        assert here.end_with(CTRL_C) == 130
     assert "\x1b[?25l" not in here.seen
 
 

@@ -150,8 +150,7 @@ def test_ctrl_c_gives_the_cursor_back(terminal):
         here.expect("> ")
         here.send("\r")
         here.expect("Ctrl-C")
-        here.send(CTRL_C)
-        assert here.wait() == 130
+        assert here.end_with(CTRL_C) == 130
     assert here.seen.rindex("\x1b[?25h") > here.seen.rindex("\x1b[?25l")
 
 
