@@ -7,14 +7,13 @@ and what went wrong.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.slurm.cache import Cache, Memory, Past
+from orchestrator.slurm.command import run
 from orchestrator.slurm.printed import (
     SACCT_DELIMITER,
     SACCT_FIELDS,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 MAX_AGE = 10.0
 """Seconds: how old an answer may be, and so how seldom squeue is run, whoever asks."""
 
-_COMMAND_SECONDS = 10.0
 _DISABLED_SECONDS = 600.0  # a site does not turn its accounting on from one minute to the next
 _FAILED_SECONDS = 60.0  # slurmdbd may be restarting
 _NOT_FOUND_SECONDS = 60.0
@@ -47,7 +45,6 @@ _SACCT = (
     f"--delimiter={SACCT_DELIMITER}",
     f"--format={SACCT_FIELDS}",
 )
-_FORMATS = ("SQUEUE_", "SACCT_", "SCONTROL_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ def show_job(job_id: str) -> JobInfo | None:
     if info is None or info.state is not JobState.COMPLETING or info.preempted:
         return info
     # 22.05: of a job that was preempted and is queued again scontrol prints no PreemptTime, squeue does.
-    queued, _ = _run(*_SQUEUE, f"--jobs={info.number}")
+    queued, _ = run(*_SQUEUE, f"--jobs={info.number}")
     preempted = any(other.preempted for other in parse_squeue(queued) if other.number == info.number)
     return replace(info, preempted=preempted)
 
@@ -116,7 +113,7 @@ def is_over(job_id: str) -> bool:
 
 def _shown(job_id: str) -> tuple[JobInfo | None, str]:
     """Return what scontrol prints of a job, and its error or an empty text."""
-    printed, error = _run("scontrol", "show", "job", job_id)
+    printed, error = run("scontrol", "show", "job", job_id)
     found = parse_scontrol(printed)
     return next((info for info in found if job_id in (info.job_id, info.number)), None), error
 
@@ -168,7 +165,7 @@ def _ask(memory: Memory, wanted: tuple[str, ...], max_age: float) -> dict[str, J
 
 def _ask_squeue(memory: Memory) -> None:
     asked = time.time()
-    printed, memory.error = _run(*_SQUEUE, "--me")
+    printed, memory.error = run(*_SQUEUE, "--me")
     if not memory.error:
         memory.asked, memory.queue = asked, printed
     memory.tried = time.time()
@@ -202,7 +199,7 @@ def _is_settled(past: Past | None, now: float, max_age: float) -> bool:
 
 def _ask_sacct(memory: Memory, jobs: list[str]) -> None:
     asked = time.time()
-    parts = [_run(*_SACCT, f"--jobs={','.join(some)}") for some in _batches(jobs)]
+    parts = [run(*_SACCT, f"--jobs={','.join(some)}") for some in _batches(jobs)]
     if error := next((error for _, error in parts if error), ""):
         disabled = "storage is disabled" in error  # 22.05: "Slurm accounting storage is disabled"
         memory.past_error = "" if disabled else error
@@ -262,7 +259,7 @@ _REASON_STATES = {
 
 def _from_json(job_id: str) -> JobState | None:
     """Return the base state of a job as `--json` tells it: from 23.11 on a list of base state and flags."""
-    printed, error = _run("scontrol", "--json", "show", "job", job_id)
+    printed, error = run("scontrol", "--json", "show", "job", job_id)
     if error:
         return None
     try:
@@ -279,36 +276,3 @@ def _from_accounting(job_id: str) -> JobState | None:
     past = memory.past.get(job_id)
     state = past.info.state if past and past.info else None
     return state if state is not None and state.is_over else None
-
-
-# -- commands
-
-
-def _run(*argv: str) -> tuple[str, str]:
-    """Run one of Slurm's commands; return what it printed, and why it failed or an empty text."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            env=_environment(),
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "", f"{argv[0]} did not answer within {_COMMAND_SECONDS:.0f} s"
-    except OSError as error:
-        return "", f"{argv[0]} cannot be run here: {error.strerror}"
-    if done.returncode == 0:
-        return done.stdout, ""
-    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return "", said[-1] if said else f"{argv[0]} ended with {done.returncode}"
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of Slurm's commands: the user's, but for what changes what they print."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FORMATS)}
-    # Without SLURM_BITSTR_LEN=0 squeue cuts the ids of an array's waiting elements after 64 characters.
-    return kept | {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.slurm import cache, queue
+from orchestrator.slurm import cache, command, queue
 from orchestrator.slurm.cache import Cache, Memory, Past
 from orchestrator.slurm.words import JobInfo, JobState
 from tests.samples import ROOT
@@ -66,7 +66,7 @@ def commands(tmp_path, monkeypatch):
 @pytest.fixture
 def slurm(slurm_bed, state, commands, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm_bed.slurm.env["SLURM_CONF"])
-    monkeypatch.setattr(queue, "_COMMAND_SECONDS", 120.0)
+    monkeypatch.setattr(command, "_SECONDS", 120.0)
     yield slurm_bed.slurm
     slurm_bed.slurm.cancel_all()
 
@@ -74,7 +74,7 @@ def slurm(slurm_bed, state, commands, monkeypatch):
 @pytest.fixture
 def accounting(accounting_bed, state, commands, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", accounting_bed.slurm.env["SLURM_CONF"])
-    monkeypatch.setattr(queue, "_COMMAND_SECONDS", 120.0)
+    monkeypatch.setattr(command, "_SECONDS", 120.0)
     yield accounting_bed.slurm
     accounting_bed.slurm.cancel_all()
 
@@ -203,7 +203,7 @@ def test_where_slurm_is_not_installed_that_is_said(no_slurm):
 
 def test_a_squeue_that_hangs_is_given_up(state, commands, monkeypatch):
     (commands.folder / "squeue").write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(queue, "_COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(command, "_SECONDS", 0.2)
     assert "did not answer" in queue.look_up([]).error
 
 
