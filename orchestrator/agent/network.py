@@ -66,10 +66,15 @@ def listen(port: int) -> socket.socket:
     Raises:
         OSError: the port is in use.
     """
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    family = _family()
     return socket.create_server(
         ("", port), family=family, backlog=4096, dualstack_ipv6=family == socket.AF_INET6
     )
+
+
+def _family() -> socket.AddressFamily:
+    """Return the kind of socket that hears every address of this host."""
+    return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
 
 class HeldPort:
@@ -86,7 +91,7 @@ class HeldPort:
     """
 
     def __init__(self, port: int) -> None:
-        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        family = _family()
         self._bound = socket.socket(family, socket.SOCK_STREAM)
         try:
             self._bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

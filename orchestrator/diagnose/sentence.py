@@ -10,6 +10,7 @@ from orchestrator.diagnose.choose import BY_STATE, TIMED_OUT
 from orchestrator.monitor.flight import named
 from orchestrator.states import State
 from orchestrator.verdict.judge import signal_name
+from orchestrator.words import counted
 
 if TYPE_CHECKING:
     from orchestrator.diagnose.choose import Found
@@ -90,7 +91,7 @@ def _of_hang(case: Case, found: Found, first: Suspect | None, candidates: tuple[
     when = _when(case, first) if over else _when(case, first).replace(" at ", " since ", 1)
     where, whom = (f", in {first.message}" if first and first.message else ""), "it" if first else "them"
     wait = "waited" if over else "wait" if waiting != 1 else "waits"
-    others = f", while {waiting} other rank{'s' if waiting != 1 else ''} {wait} for {whom}" if waiting else ""
+    others = f", while {counted(waiting, 'other rank')} {wait} for {whom}" if waiting else ""
     return f"{who} {verb}{when}{where}{others}"
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.rundir import RunDir
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # No GPU, so that the figures are the same everywhere; one thread a rank, as the tests share their cores.
 CPU = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -25,7 +27,7 @@ class Submitted:
     @property
     def attempt(self) -> Path:
         """Return the last attempt: where somebody took the first one's port, there is a second."""
-        return max(self.path.glob("attempt-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        return RunDir(self.path).attempts()[-1].path
 
     @property
     def said(self) -> str:
